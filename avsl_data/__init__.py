@@ -1,0 +1,1 @@
+"""avsl_data: from published lists to verified Parquet shards and splits."""

@@ -1,0 +1,1 @@
+"""Published and rendered sources, one file each."""

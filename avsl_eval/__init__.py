@@ -1,0 +1,1 @@
+"""avsl_eval: the scorer of audio-visual source localization."""

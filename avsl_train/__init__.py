@@ -1,0 +1,1 @@
+"""avsl_train: semi-supervised audio-visual source localization."""
