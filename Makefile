@@ -1,0 +1,46 @@
+# Commands of the project. Each makes the environment .venv first; only python3 (3.11 or newer) and make are needed.
+
+PYTHON ?= python3
+CORES ?= 2
+WORKERS ?= 2
+BIN := .venv/bin
+STAMP := .venv/.installed
+SNAKEFILES := Snakefile rules
+DEMO_RESULTS := results/supervised_demo.json results/hard-pl_demo.json results/xpl_demo.json
+
+.PHONY: help demo test lint bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(STAMP)  ## render, download, train and score the demo; show its table and page
+	@$(BIN)/snakemake --cores $(CORES) demo
+	@$(BIN)/avsl-eval summary $(DEMO_RESULTS)
+	@echo "Page: $(CURDIR)/results/report_demo.html"
+
+test: lint  ## every check and every test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+lint: $(STAMP)  ## every check that runs no code of the project
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/snakemake --lint
+
+bench: $(STAMP)  ## measure; one JSON file per benchmark in bench-results/
+	@mkdir -p bench-results
+	@set -e; for script in benchmarks/*.py; do \
+	  echo "$$script"; $(BIN)/python $$script --out bench-results/$$(basename $$script .py).json; done
+
+clean:  ## remove what the workflow and the tools made; .venv stays
+	rm -rf data runs results logs bench-results .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed; say which by make PYTHON=..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,241 @@
+"""Names of files and options of commands: what the workflow's rules ask about a study.
+
+Rules hold no logic. A rule's input function or parameter is one call of a method here, and a method is a pure
+function of the configuration: planning reads no data, so that it takes seconds for any number of clips.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from avsl_train.errors import TrainInputError
+from avsl_train.study import Split, Study, StudyError
+
+FOLDER: Final = "folder"
+"""The source whose clips and boxes are the user's own files."""
+
+SAMPLE: Final = "sample"
+"""The data set that the keys ``sample_clips`` and ``sample_annotations`` are for."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files and commands of a study.
+
+    Parameters
+    ----------
+    study
+        The validated configuration.
+    """
+
+    study: Study
+
+    # Files ---------------------------------------------------------------------------------------------
+
+    def split_owners(self) -> dict[str, Split]:
+        """Return every split of the study by the training or test set that it belongs to."""
+        own = {name: test.split for name, test in self.study.testsets.items() if test.split}
+        return {name: train.split for name, train in self.study.trainsets.items()} | own
+
+    def train_split_file(self, trainset: str) -> str:
+        """Return the path of a training set's split."""
+        return f"data/{trainset}/splits/{self.study.trainsets[trainset].split.recipe}.parquet"
+
+    def split_file(self, testset: str) -> str:
+        """Return the path of the split that holds a test set's subsets."""
+        test = self.study.testsets[testset]
+        if test.split is None:
+            return self.train_split_file(test.trainset)
+        return f"data/{testset}/splits/{test.split.recipe}.parquet"
+
+    def catalogs(self, owner: str) -> list[str]:
+        """Return the catalogs that a split divides: those of a training set, or a test set's one."""
+        test = self.study.testsets.get(owner)
+        datasets = [test.dataset] if test and test.split else self.study.trainsets[owner].datasets
+        return [f"data/{name}/catalog.parquet" for name in datasets]
+
+    def shards(self, datasets: Iterable[str]) -> list[str]:
+        """Return the paths of all shards of some data sets."""
+        return [
+            f"data/{name}/shards/{bucket:04d}.parquet"
+            for name in datasets
+            for bucket in range(self.study.datasets[name].buckets)
+        ]
+
+    def boxes(self, dataset: str) -> list[str]:
+        """Return the annotations that a data set's shards hold: one file, or none without boxes."""
+        return [f"data/{dataset}/annotations.json"] if self.study.datasets[dataset].boxes else []
+
+    def run_file(self, experiment: str, testset: str, seed: int | str, file: str) -> str:
+        """Return the path of a file of the run whose model predicts a test set."""
+        return f"runs/{self.study.testsets[testset].trainset}/{experiment}/seed{seed}/{file}"
+
+    def runs(self, experiment: str, testset: str) -> list[str]:
+        """Return the records of the runs that predict a test set, one per seed."""
+        return [self.run_file(experiment, testset, seed, "run.json") for seed in self.study.seeds]
+
+    def scores(self, experiment: str, testset: str) -> list[str]:
+        """Return the paths of an experiment's scores: every seed, subset and protocol of the study.
+
+        Raises
+        ------
+        StudyError
+            The configuration has no such experiment or test set.
+        """
+        self.study.check("experiments", experiment)
+        self.study.check("testsets", testset)
+        return [
+            f"results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.json"
+            for seed in self.study.seeds
+            for subset in self.study.testsets[testset].subsets
+            for protocol in self.study.protocols
+        ]
+
+    def results(self, testset: str) -> list[str]:
+        """Return the paths of the results that the page of a test set shows.
+
+        Raises
+        ------
+        StudyError
+            The configuration has no such test set.
+        """
+        self.study.check("testsets", testset)
+        return [f"results/{experiment}_{testset}.json" for experiment in self.study.report_experiments]
+
+    def origin(self, dataset: str) -> dict[str, str]:
+        """Return the inputs that a data set's catalog and boxes are made from, by name.
+
+        Raises
+        ------
+        StudyError
+            There is no such data set, or it is a folder of the user's that the configuration does not name.
+        """
+        self.study.check("datasets", dataset)
+        data = self.study.datasets[dataset]
+        if data.render:
+            return {"site": f"data/{dataset}/site"}
+        if data.source != FOLDER:
+            return {}
+        ours = dataset == SAMPLE
+        clips = data.clips or (self.study.sample_clips if ours else None)
+        boxes = data.annotations or (self.study.sample_annotations if ours else None)
+        if not clips or (data.boxes and not boxes):
+            short, long = (
+                "--config sample_clips=FOLDER sample_annotations=FILE",
+                "its keys clips and annotations",
+            )
+            remedy = short if ours else long
+            raise StudyError(
+                f"the data set {dataset!r} is a folder of yours that is not named: give {remedy}"
+            )
+        return {"clips": clips} | ({"annotations": boxes} if boxes else {})
+
+    def clips(self, dataset: str) -> dict[str, str]:
+        """Return the input that a data set's clips come from, by name; nothing if it is the internet."""
+        folder = self.study.datasets[dataset].clips
+        origin = {key: path for key, path in self.origin(dataset).items() if key != "annotations"}
+        return origin or ({"clips": folder} if folder else {})
+
+    # Options of commands -------------------------------------------------------------------------------
+
+    def catalog_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data catalog`` that say where its lists are."""
+        origin = self.origin(dataset)
+        return [
+            *_option("--site", origin.get("site")),
+            *_option("--clips", origin.get("clips")),
+            *_option("--annotations", origin.get("annotations")),
+            *_option("--list", self.study.datasets[dataset].published_list),
+            *_option("--mirror", None if origin else self.study.mirror),
+        ]
+
+    def annotations_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data annotations`` that say where the boxes are."""
+        origin = self.origin(dataset)
+        return [
+            *_option("--site", origin.get("site")),
+            *_option("--annotations", origin.get("annotations")),
+            *_option("--mirror", None if origin else self.study.mirror),
+        ]
+
+    def download_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data download`` that say where the clips come from."""
+        clips = self.clips(dataset)
+        return [
+            *_option("--site", clips.get("site")),
+            *_option("--from-folder", clips.get("clips")),
+            *_option("--ffmpeg", self.study.ffmpeg),
+        ]
+
+    def preprocess_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data preprocess`` that say what is stored."""
+        data = self.study.datasets[dataset]
+        return [
+            *_each("--annotations", self.boxes(dataset)),
+            *_option("--frame-time", str(data.frame_time_s)),
+            *_option("--short-side", str(data.short_side)),
+            *_option("--sample-rate", str(data.sample_rate)),
+            *_option("--ffmpeg", self.study.ffmpeg),
+        ]
+
+    def render_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data render`` that say what is drawn."""
+        render = self.study.datasets[dataset].render
+        drawn = {} if render is None else render.model_dump()
+        return [word for key, value in drawn.items() for word in (f"--{key}", str(value))]
+
+    def shard_options(self, datasets: Iterable[str]) -> list[str]:
+        """Return ``--shards FOLDER`` for each data set."""
+        return _each("--shards", [f"data/{name}/shards" for name in datasets])
+
+    def split_options(self, owner: str) -> list[str]:
+        """Return the options of ``avsl-data split`` of a split's owner."""
+        split = self.split_owners()[owner]
+        labels = None if split.labels is None else f"{split.labels:g}"
+        seed = ["--seed", str(split.seed)]
+        return [*_each("--catalog", self.catalogs(owner)), *seed, *_option("--labels", labels)]
+
+    def downloads(self, dataset: str) -> int:
+        """Return 1 if a data set is downloaded from the internet, else 0: the rule's resource ``network``."""
+        return 0 if self.clips(dataset) else 1
+
+    def training(self, trainset: str, experiment: str) -> str:
+        """Return as JSON what the training of one experiment depends on, and nothing else.
+
+        It is the part of the configuration that `training_overrides` reads, so that a job is run again when
+        something in it changed and only then.
+        """
+        part = {
+            "trainsets": {trainset: {"recipe": self.study.trainsets[trainset].recipe}},
+            "experiments": {experiment: self.study.experiments[experiment]},
+        }
+        return json.dumps(part, sort_keys=True)
+
+
+def or_exit(function: Callable[..., Result], *args: object) -> Result:
+    """Call a function for the Snakefile: on bad input print its one message and exit with status 2.
+
+    Snakemake shows an exception of an input function with a traceback and exits with status 1, as it does for
+    its own faults; the project's commands say what is wrong and exit with status 2.
+    """
+    try:
+        return function(*args)
+    except TrainInputError as error:
+        sys.stderr.write(f"avsl: error: {error}\n")
+        raise SystemExit(2) from error
+
+
+def _option(flag: str, value: str | None) -> list[str]:
+    """Return a command's option, or nothing where it has no value."""
+    return [] if value is None else [flag, value]
+
+
+def _each(flag: str, values: Iterable[str]) -> list[str]:
+    """Return a command's option once for every value."""
+    return [word for value in values for word in (flag, value)]

@@ -1,0 +1,275 @@
+"""The configuration of a study: which data, trainings, test sets, seeds and protocols the workflow runs.
+
+One file, ``config/config.yaml``, holds it; this module defines what may stand there. The JSON schema that
+Snakemake validates with is generated from the models here::
+
+    python -m avsl_train.study --schema > schemas/config.schema.json
+
+A training configuration is written in two layers: the *recipe* of the training set (encoders, image size,
+number of steps) and the overrides of the experiment (method and its switches). `training_overrides` merges
+them; ``avsl-train resolve`` validates the result and writes it down with every default filled in.
+
+The module imports neither torch nor any other heavy package: planning a study stays a matter of seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from avsl_train.config import ExperimentConfig
+from avsl_train.errors import TrainInputError
+from avsl_train.explain import Fault, explain, nearest
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$")]
+"""A name that becomes part of a path: letters, digits and ``+._-``."""
+
+TestsetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+-]*$")]
+"""Name of a test set: in ``results/<experiment>_<testset>.json`` the last underscore is the border."""
+
+Overrides = dict[str, Any]
+"""Part of a training configuration; `avsl_train.config.ExperimentConfig` says what is legal in it."""
+
+
+class StudyError(TrainInputError):
+    """The configuration of the study is wrong; the message names key, nearest known name and place."""
+
+
+class _Strict(BaseModel):
+    """Base of every section: an unknown key is an error, and a loaded study does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Render(_Strict):
+    """What is rendered for a data set that the project draws itself (source ``demo``)."""
+
+    seed: NonNegativeInt = Field(7, description="Seed of every pixel, sample and box.")
+    videos: PositiveInt = Field(80, description="Number of videos.")
+    scenes: PositiveInt = Field(20, description="Scenes per video; each becomes one clip.")
+
+
+class Dataset(_Strict):
+    """Clips of one source, cut and stored in one way."""
+
+    source: str = Field(description="Source of `avsl-data catalog`.")
+    buckets: PositiveInt = Field(description="Number of shards; a clip's bucket is a hash of its video id.")
+    frame_time_s: float = Field(ge=0, description="Time of the stored frame within the clip, in seconds.")
+    short_side: PositiveInt = Field(256, description="Short side of the stored frame, in pixels.")
+    sample_rate: PositiveInt = Field(16000, description="Samples per second of the stored sound.")
+    boxes: bool = Field(True, description="Whether the source publishes boxes.")
+    published_list: str | None = Field(None, description="Published list of clips; null: all of the source.")
+    clips: str | None = Field(None, description="Folder of clips on this machine; null: download.")
+    annotations: str | None = Field(None, description="File with the boxes; null: the source's own.")
+    render: Render | None = Field(None, description="What to render; null: the source is real.")
+
+
+class Split(_Strict):
+    """A division of the clips into subsets, by a hash of the video id."""
+
+    recipe: Name = Field(description="Recipe of `avsl-data split`.")
+    seed: NonNegativeInt = Field(0, description="Seed of the hash.")
+    labels: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Labelled clips: a fraction below 1 or a count; null: the recipe's whole pool."
+    )
+
+
+class Trainset(_Strict):
+    """What models are trained on, and the part of their configuration that suits these data."""
+
+    datasets: list[Name] = Field(min_length=1, description="Data sets whose clips are used.")
+    split: Split
+    threads: PositiveInt = Field(1, description="CPU threads of one training.")
+    mem_mb: PositiveInt = Field(4000, description="Memory of one training, in MB.")
+    recipe: Overrides = Field(default_factory=dict, description="Training configuration for these data.")
+
+
+class Testset(_Strict):
+    """What is predicted and scored, and by models of which training set."""
+
+    dataset: Name = Field(description="Data set whose clips are predicted.")
+    trainset: Name = Field(description="Training set whose checkpoints predict.")
+    split: Split | None = Field(None, description="Split of the test clips; null: the training set's own.")
+    subsets: list[Name] = Field(min_length=1, description="Subsets of the split; each is scored by itself.")
+    missing: Literal["error", "zero"] = Field("error", description="What a clip without prediction does.")
+
+
+class Study(_Strict):
+    """The whole configuration of the workflow."""
+
+    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="One training per seed.")
+    protocols: list[Name] = Field(min_length=1, description="Protocols that every result is scored under.")
+    report_testsets: list[Name] = Field(["demo"], description="Test sets of the default target.")
+    report_experiments: list[Name] = Field(min_length=1, description="Experiments shown on a page.")
+    mirror: str | None = Field(None, description="Folder with copies of the published lists.")
+    ffmpeg: str | None = Field(None, description="The ffmpeg program; null: the one that came with pip.")
+    sample_clips: str | None = Field(None, description="Folder of clips of the data set `sample`.")
+    sample_annotations: str | None = Field(None, description="File with the boxes of the data set `sample`.")
+    datasets: dict[Name, Dataset]
+    trainsets: dict[Name, Trainset]
+    experiments: dict[Name, Overrides]
+    testsets: dict[TestsetName, Testset]
+
+    def check(self, section: str, name: str) -> None:
+        """Raise a StudyError that suggests the nearest name unless a section of the study has this one."""
+        if name not in getattr(self, section):
+            raise StudyError(f"{section}: unknown name {name!r}{nearest(name, getattr(self, section))}")
+
+
+def training_overrides(study: Mapping[str, Any], trainset: str, experiment: str) -> Overrides:
+    """Return what an experiment on a training set changes in the default training configuration.
+
+    Parameters
+    ----------
+    study
+        A configuration as read from a file, or the part of one that `avsl_train.plan.Plan.training` returns.
+    trainset, experiment
+        Names in its sections ``trainsets`` and ``experiments``.
+
+    Returns
+    -------
+    dict
+        The training set's recipe, overlaid with the experiment's own values.
+
+    Raises
+    ------
+    StudyError
+        A name is unknown; the message suggests the nearest one.
+
+    Examples
+    --------
+    >>> study = {
+    ...     "trainsets": {"demo": {"recipe": {"optim": {"steps": 300, "lr": 0.001}}}},
+    ...     "experiments": {"xpl": {"optim": {"lr": 0.0005}, "method": {"name": "xpl"}}},
+    ... }
+    >>> training_overrides(study, "demo", "xpl")
+    {'optim': {'steps': 300, 'lr': 0.0005}, 'method': {'name': 'xpl'}}
+    """
+    for section, name in (("trainsets", trainset), ("experiments", experiment)):
+        known = study.get(section, {})
+        if name not in known:
+            raise StudyError(f"{section}: unknown name {name!r}{nearest(name, known)}")
+    recipe = study["trainsets"][trainset].get("recipe", {})
+    return merge(recipe, study["experiments"][experiment])
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlay one nested mapping on another.
+
+    Where both hold a mapping the two are merged, else the second value replaces the first.
+
+    Examples
+    --------
+    >>> merge({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}})
+    {'a': {'x': 1, 'y': 5}, 'b': 3}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def load_study(config: Mapping[str, Any]) -> Study:
+    """Validate a configuration, the training configuration of every experiment included.
+
+    Parameters
+    ----------
+    config
+        Nested mapping as Snakemake merges it from ``config/config.yaml``, ``--configfile`` and ``--config``.
+
+    Raises
+    ------
+    StudyError
+        One message that names every wrong key by its path, and the nearest known name.
+    """
+    try:
+        study = Study.model_validate(config)
+    except ValidationError as error:
+        raise StudyError(_one_message(explain(Study, error))) from error
+    if faults := [*_broken_references(study), *_wrong_trainings(study)]:
+        raise StudyError(_one_message(faults))
+    return study
+
+
+def _broken_references(study: Study) -> list[Fault]:
+    """Find the names in the study that no section defines."""
+    uses: list[tuple[tuple[str, ...], Sequence[str], Mapping[str, Any]]] = [
+        (("report_experiments",), study.report_experiments, study.experiments),
+        (("report_testsets",), study.report_testsets, study.testsets),
+    ]
+    for name, train in study.trainsets.items():
+        uses.append((("trainsets", name, "datasets"), train.datasets, study.datasets))
+    for name, test in study.testsets.items():
+        uses.append((("testsets", name, "dataset"), [test.dataset], study.datasets))
+        uses.append((("testsets", name, "trainset"), [test.trainset], study.trainsets))
+    unknown = [
+        Fault(path, f"unknown name {name!r}{nearest(name, known)}")
+        for path, names, known in uses
+        for name in names
+        if name not in known
+    ]
+    clash = [
+        Fault(
+            ("testsets", name), "has a split of its own and the name of a training set: rename one of the two"
+        )
+        for name, test in study.testsets.items()
+        if test.split and name in study.trainsets
+    ]
+    return unknown + clash
+
+
+def _wrong_trainings(study: Study) -> list[Fault]:
+    """Find what is wrong in the training configurations, each fault once and where it is written."""
+    faults: dict[Fault, None] = {}
+    for trainset, train in study.trainsets.items():
+        for experiment, own in study.experiments.items():
+            try:
+                ExperimentConfig.model_validate(merge(train.recipe, own))
+            except ValidationError as error:
+                for fault in explain(ExperimentConfig, error):
+                    ours = not fault.path or _holds(own, fault.path)
+                    layer = ("experiments", experiment) if ours else ("trainsets", trainset, "recipe")
+                    faults[Fault((*layer, *fault.path), fault.text)] = None
+    return list(faults)
+
+
+def _holds(overrides: Any, path: Sequence[str]) -> bool:
+    """Return whether a nested mapping has a key path."""
+    for key in path:
+        if not isinstance(overrides, Mapping) or key not in overrides:
+            return False
+        overrides = overrides[key]
+    return True
+
+
+def _one_message(faults: Sequence[Fault]) -> str:
+    """Return one message for one or several faults, with where to look."""
+    body = str(faults[0]) if len(faults) == 1 else "".join(f"\n  {fault}" for fault in faults)
+    return f"{body}\n  Look in config/config.yaml and in what you passed by --config or --configfile."
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the JSON schema of the configuration."""
+    parser = argparse.ArgumentParser(prog="python -m avsl_train.study", description=main.__doc__)
+    parser.add_argument("--schema", action="store_true", required=True, help="print the schema")
+    parser.parse_args(argv)
+    sys.stdout.write(schema_text())
+
+
+def schema_text() -> str:
+    """Return the JSON schema of the configuration, as it stands in ``schemas/config.schema.json``."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    main()

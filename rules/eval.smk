@@ -1,0 +1,95 @@
+# From predictions to scores, results and the page that shows them.
+
+
+rule score:
+    input:
+        predictions=rules.predict.output.predictions,
+        annotations=rules.subset_annotations.output.annotations,
+    output:
+        scores="results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.json",
+        per_clip="results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.csv",
+    log:
+        "logs/results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.log",
+    benchmark:
+        "logs/results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        missing=lambda w: study.testsets[w.testset].missing,
+    shell:
+        "avsl-eval score --predictions {input.predictions} --annotations {input.annotations}"
+        " --protocol {wildcards.protocol} --missing {params.missing} --out {output.scores}"
+        " --per-clip {output.per_clip} &> {log}"
+
+
+rule collect:
+    input:
+        scores=lambda w: or_exit(plan.scores, w.experiment, w.testset),
+        runs=lambda w: plan.runs(w.experiment, w.testset),
+    output:
+        results="results/{experiment}_{testset}.json",
+    log:
+        "logs/results/{experiment}_{testset}/collect.log",
+    benchmark:
+        "logs/results/{experiment}_{testset}/collect.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    shell:
+        "avsl-eval collect --name {wildcards.experiment} --testset {wildcards.testset}"
+        " --scores {input.scores} --run {input.runs} --out {output.results} &> {log}"
+
+
+rule gallery:
+    input:
+        results=lambda w: or_exit(plan.results, w.testset),
+    output:
+        ids="results/gallery_{testset}.txt",
+    log:
+        "logs/results/frames/{testset}.gallery.log",
+    benchmark:
+        "logs/results/frames/{testset}.gallery.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        n=24,
+    shell:
+        "avsl-eval gallery --scores {input.results} --n {params.n} --out {output.ids} &> {log}"
+
+
+rule frames:
+    input:
+        ids=rules.gallery.output.ids,
+        shards=lambda w: plan.shards([study.testsets[w.testset].dataset]),
+    output:
+        frames=directory("results/frames/{testset}"),
+    log:
+        "logs/results/frames/{testset}.frames.log",
+    benchmark:
+        "logs/results/frames/{testset}.frames.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        shards=lambda w: plan.shard_options([study.testsets[w.testset].dataset]),
+    shell:
+        "avsl-data frames {params.shards:q} --ids {input.ids} --out {output.frames} &> {log}"
+
+
+rule report:
+    input:
+        results=lambda w: or_exit(plan.results, w.testset),
+        frames=rules.frames.output.frames,
+    output:
+        page="results/report_{testset}.html",
+    log:
+        "logs/results/report_{testset}.log",
+    benchmark:
+        "logs/results/report_{testset}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    shell:
+        "avsl-eval report --results {input.results} --frames {input.frames} --out {output.page} &> {log}"
