@@ -19,8 +19,7 @@ study = or_exit(load_study, config)
 plan = Plan(study)
 validate(study.model_dump(mode="json"), "schemas/config.schema.json", set_default=False)
 
-# The commands of the environment that runs snakemake, activated or not.
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+shell.prefix(plan.environment(sys.executable))
 
 
 # Used only with --software-deployment-method apptainer; apptainer.def says how to build it.

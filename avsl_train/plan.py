@@ -7,9 +7,11 @@ function of the configuration: planning reads no data, so that it takes seconds 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from avsl_train.errors import TrainInputError
@@ -142,7 +144,22 @@ class Plan:
         origin = {key: path for key, path in self.origin(dataset).items() if key != "annotations"}
         return origin or ({"clips": folder} if folder else {})
 
-    # Options of commands -------------------------------------------------------------------------------
+    # Commands ------------------------------------------------------------------------------------
+
+    def environment(self, python: str) -> str:
+        """Return what precedes every command in its shell.
+
+        Commands are those of the environment that runs snakemake, whether it is activated or not, and decode
+        with the ffmpeg of the configuration. Where either lies does not make a job run again.
+
+        Parameters
+        ----------
+        python
+            Path of the interpreter that runs snakemake.
+        """
+        path = f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; '
+        ffmpeg = self.study.ffmpeg
+        return path + (f"export AVSL_FFMPEG={shlex.quote(ffmpeg)}; " if ffmpeg else "")
 
     def catalog_options(self, dataset: str) -> list[str]:
         """Return the options of ``avsl-data catalog`` that say where its lists are."""
@@ -167,11 +184,7 @@ class Plan:
     def download_options(self, dataset: str) -> list[str]:
         """Return the options of ``avsl-data download`` that say where the clips come from."""
         clips = self.clips(dataset)
-        return [
-            *_option("--site", clips.get("site")),
-            *_option("--from-folder", clips.get("clips")),
-            *_option("--ffmpeg", self.study.ffmpeg),
-        ]
+        return [*_option("--site", clips.get("site")), *_option("--from-folder", clips.get("clips"))]
 
     def preprocess_options(self, dataset: str) -> list[str]:
         """Return the options of ``avsl-data preprocess`` that say what is stored."""
@@ -181,7 +194,6 @@ class Plan:
             *_option("--frame-time", str(data.frame_time_s)),
             *_option("--short-side", str(data.short_side)),
             *_option("--sample-rate", str(data.sample_rate)),
-            *_option("--ffmpeg", self.study.ffmpeg),
         ]
 
     def render_options(self, dataset: str) -> list[str]:
@@ -197,9 +209,12 @@ class Plan:
     def split_options(self, owner: str) -> list[str]:
         """Return the options of ``avsl-data split`` of a split's owner."""
         split = self.split_owners()[owner]
-        labels = None if split.labels is None else f"{split.labels:g}"
-        seed = ["--seed", str(split.seed)]
-        return [*_each("--catalog", self.catalogs(owner)), *seed, *_option("--labels", labels)]
+        return [
+            *_each("--catalog", self.catalogs(owner)),
+            *_option("--seed", str(split.seed)),
+            *_option("--labels", None if split.labels is None else str(split.labels)),
+            *_option("--leakage", split.leakage),
+        ]
 
     def downloads(self, dataset: str) -> int:
         """Return 1 if a data set is downloaded from the internet, else 0: the rule's resource ``network``."""

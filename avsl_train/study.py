@@ -52,6 +52,8 @@ class Render(_Strict):
     seed: NonNegativeInt = Field(7, description="Seed of every pixel, sample and box.")
     videos: PositiveInt = Field(80, description="Number of videos.")
     scenes: PositiveInt = Field(20, description="Scenes per video; each becomes one clip.")
+    val: NonNegativeInt = Field(4, description="Videos of them for validation.")
+    test: PositiveInt = Field(20, description="Videos of them for the test subsets.")
 
 
 class Dataset(_Strict):
@@ -74,8 +76,11 @@ class Split(_Strict):
 
     recipe: Name = Field(description="Recipe of `avsl-data split`.")
     seed: NonNegativeInt = Field(0, description="Seed of the hash.")
-    labels: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Labelled clips: a fraction below 1 or a count; null: the recipe's whole pool."
+    labels: PositiveInt | Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Labelled clips: a count, or a fraction up to 1.0; null: the recipe's own."
+    )
+    leakage: Literal["exclude", "error", "allow"] = Field(
+        "exclude", description="What happens to training clips whose video is in a validation or test set."
     )
 
 

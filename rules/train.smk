@@ -39,7 +39,7 @@ rule train:
         run=subpath(output.checkpoint, parent=True),
     shell:
         "avsl-train fit --config {input.config} {params.shards:q} --split {input.split} --seed {wildcards.seed}"
-        " --out {params.run} &> {log}"
+        " --out {params.run} --threads {threads} &> {log}"
 
 
 rule predict:
@@ -61,4 +61,4 @@ rule predict:
         subsets=lambda w: ",".join(study.testsets[w.testset].subsets),
     shell:
         "avsl-train predict --checkpoint {input.checkpoint} {params.shards:q}"
-        " --clips {input.split}:{params.subsets} --out {output.predictions} &> {log}"
+        " --clips {input.split}:{params.subsets} --out {output.predictions} --threads {threads} &> {log}"

@@ -1,0 +1,141 @@
+"""The configuration of a study: what is legal, what a message says, how layers are merged."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import avsl_train.explain
+import avsl_train.study
+from avsl_train.plan import Plan
+from avsl_train.study import StudyError, load_study, merge, training_overrides
+
+
+@pytest.fixture(scope="module")
+def shipped(repository: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((repository / "config/config.yaml").read_text())
+    return config
+
+
+def changed(config: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """Return a copy with the value at a dotted path replaced."""
+    config = copy.deepcopy(config)
+    *sections, key = path.split(".")
+    place = config
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[key] = value
+    return config
+
+
+@pytest.mark.parametrize("module", [avsl_train.study, avsl_train.explain])
+def test_examples_in_docstrings_run(module: Any) -> None:
+    tried = doctest.testmod(module)
+    assert tried.attempted > 0
+    assert tried.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("protocls", [], r"protocls: unknown key, did you mean 'protocols'"),
+        ("datasets.demo.bukets", 2, r"datasets\.demo\.bukets: unknown key, did you mean 'buckets'"),
+        ("datasets.demo.render.vidoes", 2, r"datasets\.demo\.render\.vidoes: .* 'videos'"),
+        ("trainsets.demo.split.labls", 2, r"trainsets\.demo\.split\.labls: .* 'labels'"),
+        ("testsets.demo.missing", "zro", r"testsets\.demo\.missing: unknown name 'zro', did you mean 'zero'"),
+        ("testsets.demo.trainset", "dmo", r"testsets\.demo\.trainset: .* 'demo'\? \(known: demo, vggss\)"),
+        ("report_experiments", ["xlp"], r"report_experiments: unknown name 'xlp', did you mean 'xpl'"),
+        ("datasets.demo.buckets", "two", r"datasets\.demo\.buckets: .*integer.*got 'two'"),
+        ("datasets.other", {"source": "demo", "buckets": 1}, r"datasets\.other\.frame_time_s: .*missing"),
+        ("experiments.xpl.optim.stpes", 3, r"experiments\.xpl\.optim\.stpes: .* 'steps'"),
+        ("experiments.xpl.method.name", "xlp", r"experiments\.xpl\.method\.name: .* 'xpl'"),
+        ("experiments.xpl.method.bta", 0.5, r"experiments\.xpl\.method\.bta: .* 'beta'"),
+        ("trainsets.demo.recipe.optim.stpes", 3, r"trainsets\.demo\.recipe\.optim\.stpes: .* 'steps'"),
+        ("trainsets.demo.recipe.data.image_size", 4096, r"image_size 4096 is larger than"),
+        ("testsets.with_underscore", {}, r"testsets\.with_underscore: .*pattern"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_path(
+    shipped: dict[str, Any], path: str, value: object, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        load_study(changed(shipped, path, value))
+
+
+def test_a_fault_that_several_trainings_share_is_told_once(shipped: dict[str, Any]) -> None:
+    with pytest.raises(StudyError) as raised:
+        load_study(changed(shipped, "trainsets.demo.recipe.optim.stpes", 3))
+    assert str(raised.value).count("stpes") == 1
+
+
+def test_all_faults_are_told_in_one_message(shipped: dict[str, Any]) -> None:
+    config = changed(changed(shipped, "protocls", []), "datasets.demo.bukets", 2)
+    with pytest.raises(StudyError, match=r"(?s)bukets.*protocls|protocls.*bukets"):
+        load_study(config)
+
+
+def test_a_test_set_with_its_own_split_needs_its_own_name(shipped: dict[str, Any]) -> None:
+    with pytest.raises(StudyError, match=r"testsets\.demo: has a split of its own"):
+        load_study(changed(shipped, "testsets.demo.split", {"recipe": "all-test"}))
+
+
+NESTED = st.recursive(
+    st.integers(),
+    lambda values: st.dictionaries(st.sampled_from("abc"), values, max_size=3),
+    max_leaves=8,
+)
+MAPPINGS = st.dictionaries(st.sampled_from("abc"), NESTED, max_size=3)
+
+
+def leaves(value: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    """Return every value that is not a filled mapping, by its path."""
+    if isinstance(value, dict) and value:
+        return {k: v for key, below in value.items() for k, v in leaves(below, (*path, key)).items()}
+    return {path: value}
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_merge_takes_every_value_of_the_second_mapping(base: dict[str, Any], over: dict[str, Any]) -> None:
+    before = copy.deepcopy((base, over))
+    merged = merge(base, over)
+    for path, value in leaves(over).items():
+        found: Any = merged
+        for key in path:
+            found = found[key]
+        assert value in (found, {})  # an empty mapping leaves what is below it
+    assert (base, over) == before
+
+
+@given(MAPPINGS)
+def test_merge_with_nothing_changes_nothing(base: dict[str, Any]) -> None:
+    assert merge(base, {}) == base
+    assert merge({}, base) == base
+    assert merge(base, base) == base
+
+
+def test_an_experiment_overlays_the_recipe_of_the_training_set(shipped: dict[str, Any]) -> None:
+    config = changed(shipped, "experiments.xpl.optim.lr", 0.5)
+    found = training_overrides(config, "demo", "xpl")
+    assert found["optim"] == {**shipped["trainsets"]["demo"]["recipe"]["optim"], "lr": 0.5}
+    assert found["method"] == {"name": "xpl"}
+
+
+def test_an_unknown_experiment_is_named(shipped: dict[str, Any]) -> None:
+    with pytest.raises(StudyError, match=r"experiments: unknown name 'xlp', did you mean 'xpl'"):
+        training_overrides(shipped, "demo", "xlp")
+
+
+def test_what_a_training_depends_on_is_enough_to_resolve_it_and_no_more(shipped: dict[str, Any]) -> None:
+    import json
+
+    text = Plan(load_study(shipped)).training("demo", "xpl")
+    assert training_overrides(json.loads(text), "demo", "xpl") == training_overrides(shipped, "demo", "xpl")
+    other = changed(changed(shipped, "protocols", ["lvs"]), "experiments.hard-pl.optim.lr", 0.5)
+    assert Plan(load_study(other)).training("demo", "xpl") == text
