@@ -1,0 +1,272 @@
+"""Reading media files: ffmpeg calls, and verification by decoding every frame in process.
+
+ffmpeg ends with code 0 on some damaged files, and a container's header promises streams that are not there.
+So a clip counts as good only after `verify` has decoded both of its streams to the end.
+
+Where a file has several video or audio streams, the first of each is used, everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from avsl_data.errors import DataInputError, StopEverythingError
+
+if TYPE_CHECKING:
+    import av
+
+FFMPEG_VARIABLE: Final = "AVSL_FFMPEG"
+FFMPEG_TIMEOUT_S: Final = 600.0
+FFMPEG_GLOBAL_ARGUMENTS: Final = ("-y", "-nostdin", "-v", "error", "-xerror")
+"""``-xerror`` makes an undecodable packet an error; without it ffmpeg ends with code 0."""
+DETAIL_CHARACTERS: Final = 300
+DISK_FULL: Final = "No space left on device"
+_US_PER_S: Final = 1_000_000
+
+
+class BadMediaError(Exception):
+    """Say why a file cannot be used.
+
+    Parameters
+    ----------
+    reason
+        A failure class of `avsl_data.failures`.
+    detail
+        What was seen.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        # Both are arguments of the base class, so that the error survives the way out of a worker process.
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail[:DETAIL_CHARACTERS]
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class MediaFacts:
+    """What a file holds.
+
+    Parameters
+    ----------
+    has_video, has_audio
+        Whether it has such a stream.
+    width, height
+        Of the video, in pixels; 0 without video.
+    video_s, audio_s
+        Seconds of each stream: decoded ones after `verify`, the header's promise after `probe` (0 where the
+        header does not say).
+    """
+
+    has_video: bool
+    has_audio: bool
+    width: int
+    height: int
+    video_s: float
+    audio_s: float
+
+
+def ffmpeg_executable() -> str:
+    """Return the ffmpeg to run: ``$AVSL_FFMPEG``, else the one that comes with imageio-ffmpeg.
+
+    Returns
+    -------
+    str
+        Path of the program.
+
+    Raises
+    ------
+    DataInputError
+        If ``$AVSL_FFMPEG`` names no program.
+    """
+    configured = os.environ.get(FFMPEG_VARIABLE)
+    if configured:
+        found = shutil.which(configured)
+        if found is None:
+            raise DataInputError(
+                f"${FFMPEG_VARIABLE} is '{configured}', which is no program: unset or mend it"
+            )
+        return found
+    import imageio_ffmpeg
+
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def run_ffmpeg(stream: Any, stdin: bytes | None = None) -> None:
+    """Run one ffmpeg call that was composed with ffmpeg-python.
+
+    Parameters
+    ----------
+    stream
+        Output, or merged outputs, of ffmpeg-python.
+    stdin
+        Bytes for ``pipe:``.
+
+    Raises
+    ------
+    BadMediaError
+        With the class ``damaged`` if ffmpeg fails, meets an undecodable packet or does not end in time.
+    StopEverythingError
+        If the disk is full, which is no fault of the file.
+    """
+    import ffmpeg
+
+    command = [ffmpeg_executable(), *FFMPEG_GLOBAL_ARGUMENTS, *ffmpeg.get_args(stream)]
+    source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=FFMPEG_TIMEOUT_S, check=False, **source)
+    except subprocess.TimeoutExpired as error:
+        raise BadMediaError("damaged", f"ffmpeg did not end within {FFMPEG_TIMEOUT_S:.0f} s") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        if any(DISK_FULL in line for line in lines):
+            raise StopEverythingError(f"the disk is full: {lines[-1]}")
+        raise BadMediaError("damaged", "ffmpeg: " + (lines[0] if lines else f"exit code {done.returncode}"))
+
+
+def media_url(path: Path) -> str:
+    """Return a path as ffmpeg takes it, whatever characters it holds.
+
+    Parameters
+    ----------
+    path
+        A file.
+
+    Returns
+    -------
+    str
+        With the ``file:`` protocol, so that neither ``-`` nor ``:`` in a name means anything.
+
+    Examples
+    --------
+    >>> media_url(Path("-x:y.mp4"))
+    'file:-x:y.mp4'
+    """
+    return f"file:{path}"
+
+
+def probe(path: Path) -> MediaFacts:
+    """Read a file's header.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    MediaFacts
+        Durations as promised by the header.
+
+    Raises
+    ------
+    BadMediaError
+        ``damaged`` if it is no media file.
+    """
+    import av
+
+    try:
+        with av.open(media_url(path)) as container:
+            videos, audios = container.streams.video, container.streams.audio
+            total_s = (container.duration or 0) / _US_PER_S
+            return MediaFacts(
+                has_video=bool(videos),
+                has_audio=bool(audios),
+                width=videos[0].width if videos else 0,
+                height=videos[0].height if videos else 0,
+                video_s=_promised_s(videos[0], total_s) if videos else 0.0,
+                audio_s=_promised_s(audios[0], total_s) if audios else 0.0,
+            )
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        raise BadMediaError("damaged", f"not readable as audio or video: {error}") from error
+
+
+def _promised_s(stream: av.VideoStream | av.AudioStream, total_s: float) -> float:
+    if stream.duration is None or stream.time_base is None:
+        return total_s
+    return float(stream.duration * stream.time_base)
+
+
+def verify(path: Path, min_s: float = 0.0) -> MediaFacts:
+    """Decode the first video and the first audio stream of a file to their ends.
+
+    Parameters
+    ----------
+    path
+        The file.
+    min_s
+        Seconds that each stream must last.
+
+    Returns
+    -------
+    MediaFacts
+        Durations as decoded.
+
+    Raises
+    ------
+    BadMediaError
+        ``damaged`` if the file or a packet cannot be decoded, ``no_video`` or ``no_audio`` if a stream is
+        absent or yields nothing, ``too_short`` if one is shorter than ``min_s``.
+    """
+    facts = probe(path)
+    require_streams(facts)
+    decoded = _decode(path, facts)
+    require_streams(decoded)
+    shortest = min(decoded.video_s, decoded.audio_s)
+    if shortest < min_s:
+        raise BadMediaError(
+            "too_short",
+            f"video {decoded.video_s:.2f} s, audio {decoded.audio_s:.2f} s, at least {min_s:.2f} s needed",
+        )
+    return decoded
+
+
+def require_streams(facts: MediaFacts) -> None:
+    """Check that a file has picture and sound.
+
+    Parameters
+    ----------
+    facts
+        From `probe` or `verify`.
+
+    Raises
+    ------
+    BadMediaError
+        ``no_video`` or ``no_audio``.
+    """
+    if not facts.has_video:
+        raise BadMediaError("no_video", "the file has no video stream")
+    if not facts.has_audio:
+        raise BadMediaError("no_audio", "the file has no audio stream")
+
+
+def _decode(path: Path, facts: MediaFacts) -> MediaFacts:
+    """Decode both streams in one pass and measure them."""
+    import av
+
+    video_s = audio_s = 0.0
+    frames = 0
+    try:
+        with av.open(media_url(path)) as container:
+            video, audio = container.streams.video[0], container.streams.audio[0]
+            frame_s = 1.0 / float(video.average_rate) if video.average_rate else 0.0
+            first_s: float | None = None
+            for packet in container.demux(video, audio):
+                for frame in packet.decode():
+                    if isinstance(frame, av.VideoFrame):
+                        frames += 1
+                        if frame.time is not None:
+                            first_s = frame.time if first_s is None else first_s
+                            video_s = max(video_s, frame.time - first_s + frame_s)
+                    elif isinstance(frame, av.AudioFrame):
+                        audio_s += frame.samples / frame.sample_rate
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        raise BadMediaError("damaged", f"decoding failed after {video_s:.2f} s of video: {error}") from error
+    return MediaFacts(frames > 0, audio_s > 0, facts.width, facts.height, video_s, audio_s)

@@ -1,0 +1,258 @@
+"""Parquet formats of the data stages: columns, metadata and versions.
+
+Every table holds the schema metadata key ``avsl``: JSON with ``schema`` (format name and version) and what
+belongs to the table as a whole. Shards also hold ``huggingface``, by which `datasets` opens frames as
+``Image``, sounds as ``Audio`` and boxes as lists of four numbers. docs/data.md describes each column.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avsl_data.errors import DataInputError
+from avsl_data.files import replacing
+
+META_KEY: Final = b"avsl"
+SHARD_ROWS_PER_GROUP: Final = 128
+"""About 25 MB of a ten-second clip's frame and sound: small enough to stream, large enough to read fast."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A versioned table format.
+
+    Parameters
+    ----------
+    name
+        Name and version, such as ``avsl-catalog/1``.
+    columns
+        The columns and their types.
+    made_by
+        The command that writes such a table, for error messages.
+    """
+
+    name: str
+    columns: pa.Schema
+    made_by: str
+
+
+CATALOG: Final = Format(
+    "avsl-catalog/1",
+    pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("video_id", pa.string(), nullable=False),
+            pa.field("url", pa.string(), nullable=False),
+            pa.field("start_s", pa.float64(), nullable=False),
+            pa.field("end_s", pa.float64()),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("official_split", pa.string(), nullable=False),
+            pa.field("bucket", pa.int16(), nullable=False),
+        ]
+    ),
+    "avsl-data catalog",
+)
+
+LEDGER: Final = Format(
+    "avsl-ledger/1",
+    pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("video_id", pa.string(), nullable=False),
+            pa.field("path", pa.string()),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("reason", pa.string()),
+            pa.field("detail", pa.string()),
+            pa.field("sha256", pa.string()),
+            pa.field("duration_s", pa.float64()),
+            pa.field("attempts", pa.int32(), nullable=False),
+            pa.field("when", pa.string(), nullable=False),
+        ]
+    ),
+    "avsl-data download",
+)
+
+_BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+SHARD: Final = Format(
+    "avsl-shard/1",
+    pa.schema(
+        [
+            pa.field("clip_id", pa.string()),
+            pa.field("video_id", pa.string()),
+            pa.field("label", pa.string()),
+            pa.field("frame", _BLOB),
+            pa.field("audio", _BLOB),
+            pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("frame_time_s", pa.float32()),
+            pa.field("audio_s", pa.float32()),
+            pa.field("rms_db", pa.float32()),
+            pa.field("status", pa.string()),
+            pa.field("reason", pa.string()),
+            pa.field("detail", pa.string()),
+        ]
+    ),
+    "avsl-data preprocess",
+)
+
+SPLIT: Final = Format(
+    "avsl-split/1",
+    pa.schema(
+        [pa.field("clip_id", pa.string(), nullable=False), pa.field("subset", pa.string(), nullable=False)]
+    ),
+    "avsl-data split",
+)
+
+
+def huggingface_features(sample_rate: int) -> bytes:
+    """Describe the shard columns to `datasets`.
+
+    Parameters
+    ----------
+    sample_rate
+        Samples per second of the stored sounds.
+
+    Returns
+    -------
+    bytes
+        JSON for the schema metadata key ``huggingface``.
+
+    Notes
+    -----
+    Written out rather than made by `datasets`, whose import takes seconds; a test compares the two.
+    """
+    kinds = {pa.string(): "string", pa.int32(): "int32", pa.float32(): "float32"}
+    features: dict[str, Any] = {
+        field.name: {"dtype": kinds[field.type], "_type": "Value"}
+        for field in SHARD.columns
+        if field.type in kinds
+    }
+    number = {"dtype": "float32", "_type": "Value"}
+    features["frame"] = {"_type": "Image"}
+    features["audio"] = {"sampling_rate": sample_rate, "_type": "Audio"}
+    features["boxes"] = {"feature": {"feature": number, "length": 4, "_type": "List"}, "_type": "List"}
+    ordered = {name: features[name] for name in SHARD.columns.names}
+    return json.dumps({"info": {"features": ordered}}).encode()
+
+
+def with_metadata(
+    table_format: Format, about: Mapping[str, Any], extra: Mapping[bytes, bytes] | None = None
+) -> pa.Schema:
+    """Return the columns of a format with its metadata.
+
+    Parameters
+    ----------
+    table_format
+        The format.
+    about
+        What belongs to the table as a whole; JSON values.
+    extra
+        More metadata keys.
+
+    Returns
+    -------
+    pyarrow.Schema
+        The schema to write with.
+    """
+    meta = json.dumps({"schema": table_format.name, **about}, sort_keys=True).encode()
+    return table_format.columns.with_metadata({META_KEY: meta, **(extra or {})})
+
+
+def write_rows(
+    path: Path, table_format: Format, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]
+) -> None:
+    """Write a table atomically.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+    table_format
+        Its format.
+    rows
+        One mapping per row, every column present.
+    about
+        Metadata of the table as a whole.
+    """
+    table = pa.Table.from_pylist(list(rows), schema=with_metadata(table_format, about))
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: Path, table_format: Format, columns: list[str] | None = None) -> pa.Table:
+    """Read a table and check that it is of a format.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+    table_format
+        The format that it must have.
+    columns
+        The columns to read; all of the format's by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        The columns, in the format's order.
+
+    Raises
+    ------
+    DataInputError
+        If the file is absent, is no Parquet file, lacks a column or is of another version.
+    """
+    if not path.is_file():
+        raise DataInputError(f"{path} does not exist: run `{table_format.made_by}` first")
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataInputError(
+            f"{path} is no readable Parquet file ({error}): remove it and run `{table_format.made_by}` again"
+        ) from error
+    wanted = columns or table_format.columns.names
+    missing = [name for name in wanted if name not in schema.names]
+    if missing:
+        raise DataInputError(
+            f"{path} lacks the column {', '.join(missing)}: was it made by `{table_format.made_by}`?"
+        )
+    found = _about(schema.metadata, path).get("schema", table_format.name)
+    if found != table_format.name:
+        raise DataInputError(
+            f"{path} is of format {found}, expected {table_format.name}: run `{table_format.made_by}` again"
+        )
+    return pq.read_table(path, columns=wanted)
+
+
+def about_table(table: pa.Table) -> dict[str, Any]:
+    """Return the metadata of a table as a whole.
+
+    Parameters
+    ----------
+    table
+        A table from `read_table`.
+
+    Returns
+    -------
+    dict
+        The JSON under the metadata key ``avsl``, or an empty dict.
+    """
+    return _about(table.schema.metadata, Path("table"))
+
+
+def _about(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((metadata or {}).get(META_KEY, b"{}"))
+    except json.JSONDecodeError as error:
+        raise DataInputError(f"{path}: its metadata key 'avsl' is no JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise DataInputError(f"{path}: its metadata key 'avsl' is no JSON object")
+    return about
