@@ -15,6 +15,8 @@ rule render_site:
         mem_mb=1000,
     params:
         options=lambda w: plan.render_options(w.dataset),
+    message:
+        "Render the site of {wildcards.dataset}"
     shell:
         "avsl-data render --out {output.site} {params.options:q} --workers {threads} &> {log}"
 
@@ -35,6 +37,8 @@ rule catalog:
         source=lambda w: study.datasets[w.dataset].source,
         buckets=lambda w: study.datasets[w.dataset].buckets,
         options=lambda w: plan.catalog_options(w.dataset),
+    message:
+        "List the clips of {wildcards.dataset}"
     shell:
         "avsl-data catalog {params.source} --out {output.catalog} --buckets {params.buckets}"
         " {params.options:q} &> {log}"
@@ -55,6 +59,8 @@ rule annotations:
     params:
         source=lambda w: study.datasets[w.dataset].source,
         options=lambda w: plan.annotations_options(w.dataset),
+    message:
+        "Write the boxes of {wildcards.dataset}"
     shell:
         "avsl-data annotations {params.source} --out {output.annotations} {params.options:q} &> {log}"
 
@@ -76,6 +82,8 @@ rule download:
     params:
         clips="data/{dataset}/clips",
         options=lambda w: plan.download_options(w.dataset),
+    message:
+        "Download {wildcards.dataset}, bucket {wildcards.bucket}"
     shell:
         "avsl-data download --catalog {input.catalog} --bucket {wildcards.bucket} --clips {params.clips}"
         " --ledger {output.ledger} {params.options:q} &> {log}"
@@ -97,6 +105,8 @@ rule preprocess:
         mem_mb=1500,
     params:
         options=lambda w: plan.preprocess_options(w.dataset),
+    message:
+        "Decode {wildcards.dataset}, bucket {wildcards.bucket}"
     shell:
         "avsl-data preprocess --ledger {input.ledger} --catalog {input.catalog} --out {output.shard}"
         " {params.options:q} --workers {threads} &> {log}"
@@ -116,6 +126,8 @@ rule split:
         mem_mb=1500,
     params:
         options=lambda w: plan.split_options(w.owner),
+    message:
+        "Divide the clips of {wildcards.owner} by {wildcards.recipe}"
     shell:
         "avsl-data split {wildcards.recipe} --out {output.split} {params.options:q} &> {log}"
 
@@ -136,6 +148,8 @@ rule subset_annotations:
     params:
         source=lambda w: study.datasets[study.testsets[w.testset].dataset].source,
         options=lambda w: plan.annotations_options(study.testsets[w.testset].dataset),
+    message:
+        "Write the boxes of {wildcards.testset}, subset {wildcards.subset}"
     shell:
         "avsl-data annotations {params.source} --out {output.annotations} {params.options:q}"
         " --split {input.split} --subset {wildcards.subset} &> {log}"

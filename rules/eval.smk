@@ -17,6 +17,8 @@ rule score:
         mem_mb=1000,
     params:
         missing=lambda w: study.testsets[w.testset].missing,
+    message:
+        "Score {wildcards.experiment} on {wildcards.testset}, seed {wildcards.seed}: {wildcards.subset} under {wildcards.protocol}"
     shell:
         "avsl-eval score --predictions {input.predictions} --annotations {input.annotations}"
         " --protocol {wildcards.protocol} --missing {params.missing} --out {output.scores}"
@@ -36,6 +38,8 @@ rule collect:
     threads: 1
     resources:
         mem_mb=1000,
+    message:
+        "Collect the results of {wildcards.experiment} on {wildcards.testset}"
     shell:
         "avsl-eval collect --name {wildcards.experiment} --testset {wildcards.testset}"
         " --scores {input.scores} --run {input.runs} --out {output.results} &> {log}"
@@ -55,6 +59,8 @@ rule gallery:
         mem_mb=1000,
     params:
         n=24,
+    message:
+        "Choose clips of {wildcards.testset} to show"
     shell:
         "avsl-eval gallery --scores {input.results} --n {params.n} --out {output.ids} &> {log}"
 
@@ -74,6 +80,8 @@ rule frames:
         mem_mb=1000,
     params:
         shards=lambda w: plan.shard_options([study.testsets[w.testset].dataset]),
+    message:
+        "Export the frames of {wildcards.testset} to show"
     shell:
         "avsl-data frames {params.shards:q} --ids {input.ids} --out {output.frames} &> {log}"
 
@@ -91,5 +99,7 @@ rule report:
     threads: 1
     resources:
         mem_mb=1500,
+    message:
+        "Write the page of {wildcards.testset}"
     shell:
         "avsl-eval report --results {input.results} --frames {input.frames} --out {output.page} &> {log}"

@@ -13,6 +13,8 @@ rule resolve:
         mem_mb=500,
     params:
         study=lambda w: plan.training(w.trainset, w.experiment),
+    message:
+        "Write the configuration of {wildcards.experiment} on {wildcards.trainset}"
     shell:
         "avsl-train resolve --study {params.study:q} --trainset {wildcards.trainset}"
         " --experiment {wildcards.experiment} --out {output.config} &> {log}"
@@ -37,6 +39,8 @@ rule train:
     params:
         shards=lambda w: plan.shard_options(study.trainsets[w.trainset].datasets),
         run=subpath(output.checkpoint, parent=True),
+    message:
+        "Train {wildcards.experiment} on {wildcards.trainset}, seed {wildcards.seed}"
     shell:
         "avsl-train fit --config {input.config} {params.shards:q} --split {input.split} --seed {wildcards.seed}"
         " --out {params.run} --threads {threads} &> {log}"
@@ -59,6 +63,8 @@ rule predict:
     params:
         shards=lambda w: plan.shard_options([study.testsets[w.testset].dataset]),
         subsets=lambda w: ",".join(study.testsets[w.testset].subsets),
+    message:
+        "Predict {wildcards.testset} with {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "avsl-train predict --checkpoint {input.checkpoint} {params.shards:q}"
         " --clips {input.split}:{params.subsets} --out {output.predictions} --threads {threads} &> {log}"

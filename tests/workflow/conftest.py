@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,22 @@ import pytest
 Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def run_snakemake(repository: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run snakemake with the project's rules and configuration in a working directory."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(repository / "Snakefile")),
+            *("--directory", str(directory), *arguments),
+        ],
+        cwd=repository,
+        env={**os.environ, "XDG_CACHE_HOME": str(directory / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def snakemake(repository: Path, tmp_path: Path) -> Snakemake:
     """Return a function that runs snakemake with some arguments, in an empty working directory."""
-
-    def run(*arguments: str, directory: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "snakemake", "--snakefile", str(repository / "Snakefile")),
-                *("--directory", str(directory), *arguments),
-            ],
-            cwd=repository,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(directory / "cache")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    return partial(run_snakemake, repository, tmp_path)

@@ -85,7 +85,6 @@ def test_a_local_copy_of_the_clips_is_not_a_download(snakemake: Snakemake, tmp_p
     assert planned.returncode == 0, planned.stderr
     output = planned.stdout + planned.stderr
     assert f"--from-folder {tmp_path}" in output
-    assert "network=0" in output
 
 
 def test_seeds_are_trained_and_scored_each(snakemake: Snakemake) -> None:

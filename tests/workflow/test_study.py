@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import doctest
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +129,32 @@ def test_an_experiment_overlays_the_recipe_of_the_training_set(shipped: dict[str
     assert found["method"] == {"name": "xpl"}
 
 
+def test_only_what_comes_from_the_internet_uses_the_network(shipped: dict[str, Any]) -> None:
+    plan = Plan(load_study(changed(shipped, "datasets.vggss.clips", "somewhere")))
+    assert {name: plan.downloads(name) for name in ("demo", "vggss", "vggsound")} == {
+        "demo": 0,
+        "vggss": 0,
+        "vggsound": 1,
+    }
+
+
+def test_commands_run_with_the_ffmpeg_of_the_configuration(shipped: dict[str, Any]) -> None:
+    plan = Plan(load_study(changed(shipped, "ffmpeg", "/opt/my tools/ffmpeg")))
+    said = subprocess.run(
+        ["bash", "-c", plan.environment("/opt/my env/bin/python") + "echo $AVSL_FFMPEG; echo ${PATH%%:*}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.splitlines() == ["/opt/my tools/ffmpeg", "/opt/my env/bin"]
+
+
 def test_an_unknown_experiment_is_named(shipped: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match=r"experiments: unknown name 'xlp', did you mean 'xpl'"):
         training_overrides(shipped, "demo", "xlp")
 
 
 def test_what_a_training_depends_on_is_enough_to_resolve_it_and_no_more(shipped: dict[str, Any]) -> None:
-    import json
-
     text = Plan(load_study(shipped)).training("demo", "xpl")
     assert training_overrides(json.loads(text), "demo", "xpl") == training_overrides(shipped, "demo", "xpl")
     other = changed(changed(shipped, "protocols", ["lvs"]), "experiments.hard-pl.optim.lr", 0.5)
