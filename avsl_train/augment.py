@@ -1,0 +1,243 @@
+"""Views of a clip: weak and strong, drawn in batches, with the geometry that maps and labels must follow.
+
+A view's geometry is a crop of the un-cropped frame and a flip. Images, ground truth and stored pseudo-labels
+are brought into a view with the same geometry (`crop`), and a prediction made in a view is brought back to
+the frame with `uncrop`. Every draw comes from the generator that is passed in, nothing from global state.
+
+Shape letters: B clips, F side of the stored frame, S side of the image, h = w side of a map.
+
+Sources: which changes are weak and which are strong, XPL and DMT; the strong view's values, SSL-TIE's code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from avsl_train.config import AugmentConfig
+
+BLUR_REACH = 2.0
+"""Taps of the Gaussian reach this many of the largest sigma to each side."""
+
+_RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a view lies in its frame.
+
+    Parameters
+    ----------
+    box : Tensor [B, 4]
+        (x0, y0, x1, y1) of the crop, in [0, 1] of the un-cropped frame.
+    flip : Tensor [B] of bool
+        Whether the crop was mirrored left to right.
+    """
+
+    box: Tensor
+    flip: Tensor
+
+    def to(self, device: torch.device) -> Geometry:
+        """Return the same geometry on a device."""
+        return Geometry(self.box.to(device), self.flip.to(device))
+
+    def __getitem__(self, clips: slice) -> Geometry:
+        """Return the geometry of some of the clips."""
+        return Geometry(self.box[clips], self.flip[clips])
+
+
+def identity(batch: int) -> Geometry:
+    """Return the geometry of the un-cropped, un-flipped frame for ``batch`` clips."""
+    return Geometry(
+        torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(batch, 1), torch.zeros(batch, dtype=torch.bool)
+    )
+
+
+def draw_weak(batch: int, config: AugmentConfig, generator: torch.Generator) -> Geometry:
+    """Draw weak crops: a square of at least ``crop_weak`` of the frame's side, anywhere, and a flip."""
+    side = _uniform((batch,), config.crop_weak, 1.0, generator)
+    return _place(side, side, config.flip, generator)
+
+
+def draw_strong(batch: int, config: AugmentConfig, generator: torch.Generator) -> Geometry:
+    """Draw strong crops: area and aspect ratio at random (as RandomResizedCrop), and a flip."""
+    area = _uniform((batch,), *config.crop_scale, generator)
+    limit = math.log(config.crop_aspect)
+    aspect = torch.exp(_uniform((batch,), -limit, limit, generator))
+    width = (area * aspect).sqrt().clamp(max=1.0)
+    height = (area / aspect).sqrt().clamp(max=1.0)
+    return _place(width, height, config.flip, generator)
+
+
+def _place(width: Tensor, height: Tensor, flip: float, generator: torch.Generator) -> Geometry:
+    x0 = torch.rand(width.shape, generator=generator) * (1 - width)
+    y0 = torch.rand(height.shape, generator=generator) * (1 - height)
+    box = torch.stack([x0, y0, x0 + width, y0 + height], dim=1)
+    return Geometry(box, torch.rand(width.shape, generator=generator) < flip)
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def crop(images: Tensor, geometry: Geometry, size: int) -> Tensor:
+    """Bring images or maps of the frame into a view.
+
+    Parameters
+    ----------
+    images : Tensor [B, C, H, W]
+        Images or maps that cover the un-cropped frame.
+    geometry
+        The view.
+    size
+        Side of the result.
+
+    Returns
+    -------
+    Tensor [B, C, size, size]
+        Bilinear samples at the view's pixel centres.
+    """
+    steps = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5) / size
+    x0, y0, x1, y1 = geometry.box[:, :, None].unbind(1)
+    across = torch.where(geometry.flip[:, None], 1 - steps, steps)
+    return _sample(images, x0 + across * (x1 - x0), y0 + steps * (y1 - y0))
+
+
+def uncrop(maps: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Tensor]:
+    """Bring maps of a view back to the un-cropped frame.
+
+    Parameters
+    ----------
+    maps : Tensor [B, C, h, w]
+        Maps that cover the view.
+    geometry
+        The view.
+    size
+        Side of the result.
+
+    Returns
+    -------
+    frame_maps : Tensor [B, C, size, size]
+        The map over the frame; outside the view the value of the view's nearest border.
+    covered : Tensor [B, 1, size, size] of bool
+        Whether the centre of a cell lies inside the view.
+    """
+    steps = (torch.arange(size, device=maps.device, dtype=torch.float32) + 0.5) / size
+    x0, y0, x1, y1 = geometry.box[:, :, None].unbind(1)
+    u, v = (steps - x0) / (x1 - x0), (steps - y0) / (y1 - y0)
+    inside_x, inside_y = (u >= 0) & (u <= 1), (v >= 0) & (v <= 1)
+    u = torch.where(geometry.flip[:, None], 1 - u, u)
+    covered = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+    return _sample(maps, u, v), covered
+
+
+def _sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Sample [B, C, H, W] at the columns x [B, W'] and rows y [B, H'], both in [0, 1]; borders repeat."""
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=-1
+    )
+    return functional.grid_sample(images, 2 * grid - 1, padding_mode="border", align_corners=False)
+
+
+def change_colours(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Jitter colours, make grey and blur, each with its probability and per image.
+
+    Brightness, saturation, hue and grey are one 3x3 matrix per image, contrast pulls towards the mean grey.
+    The hue is turned in the YIQ plane [ours], which is linear, unlike the turn in HSV of torchvision.
+
+    Parameters
+    ----------
+    images : Tensor [B, 3, S, S]
+        RGB in [0, 1].
+    config
+        Probabilities and ranges.
+    generator
+        Source of the draws, on the CPU.
+
+    Returns
+    -------
+    Tensor [B, 3, S, S]
+        RGB in [0, 1].
+    """
+    batch = len(images)
+    on = torch.rand((batch,), generator=generator) < config.jitter
+
+    def factor(width: float) -> Tensor:
+        drawn = _uniform((batch,), max(0.0, 1 - width), 1 + width, generator)
+        return torch.where(on, drawn, 1.0)
+
+    brightness, contrast, saturation = (
+        factor(config.brightness),
+        factor(config.contrast),
+        factor(config.saturation),
+    )
+    turn = torch.where(on, _uniform((batch,), -config.hue, config.hue, generator), 0.0) * (2 * math.pi)
+    gray = torch.rand((batch,), generator=generator) < config.gray
+    saturation = torch.where(gray, 0.0, saturation)
+    matrix = _colour_matrix(turn, saturation) * brightness[:, None, None]
+    images = torch.einsum("bdc,bcij->bdij", matrix.to(images.device), images)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (mean + (images - mean) * contrast.to(images.device)[:, None, None, None]).clamp(0, 1)
+    return _blur(images, config, generator)
+
+
+def _colour_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
+    """Return the [B, 3, 3] matrices that turn the hue and scale the saturation of RGB values."""
+    cos, sin, zero = torch.cos(turn) * saturation, torch.sin(turn) * saturation, torch.zeros_like(turn)
+    middle = torch.stack([torch.ones_like(turn), zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(
+        -1, 3, 3
+    )
+    matrix: Tensor = torch.linalg.inv(_RGB_TO_YIQ) @ middle @ _RGB_TO_YIQ
+    return matrix
+
+
+def _blur(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Blur each image with its probability by a Gaussian of its own width."""
+    batch, _, size, _ = images.shape
+    low, high = (sigma * size / 224 for sigma in config.blur_sigma)
+    sigma = _uniform((batch,), low, high, generator)
+    on = torch.rand((batch,), generator=generator) < config.blur
+    reach = math.ceil(BLUR_REACH * high)
+    offsets = torch.arange(-reach, reach + 1)
+    taps = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
+    taps = torch.where(on[:, None], taps / taps.sum(1, keepdim=True), (offsets == 0).float())
+    taps = taps.to(images.device)[:, :, None, None, None]
+    padded = functional.pad(images, (0, 0, reach, reach), mode="replicate")
+    images = sum(
+        (taps[:, k] * padded[:, :, k : k + size] for k in range(2 * reach + 1)), torch.zeros_like(images)
+    )
+    padded = functional.pad(images, (reach, reach, 0, 0), mode="replicate")
+    return sum(
+        (taps[:, k] * padded[..., k : k + size] for k in range(2 * reach + 1)), torch.zeros_like(images)
+    )
+
+
+def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Set one band of frequencies and one span of time to the clip's mean (SpecAugment).
+
+    Parameters
+    ----------
+    spectrogram : Tensor [B, 1, frequencies, time]
+        Log spectrogram.
+    config
+        Largest masked shares ``freq_mask`` and ``time_mask``.
+    generator
+        Source of the draws, on the CPU.
+    """
+    batch, _, n_freq, n_time = spectrogram.shape
+    mask = _span(batch, n_freq, config.freq_mask, generator)[:, None, :, None]
+    mask = mask | _span(batch, n_time, config.time_mask, generator)[:, None, None, :]
+    mean = spectrogram.mean(dim=(2, 3), keepdim=True)
+    return torch.where(mask.to(spectrogram.device), mean, spectrogram)
+
+
+def _span(batch: int, length: int, share: float, generator: torch.Generator) -> Tensor:
+    """Return [B, length] of bool with one span of a random width up to ``share`` of the length."""
+    width = torch.rand((batch, 1), generator=generator) * share * length
+    start = torch.rand((batch, 1), generator=generator) * (length - width)
+    steps = torch.arange(length)[None, :]
+    return (steps >= start.round()) & (steps < (start + width).round())

@@ -1,0 +1,112 @@
+"""Checkpoints: one file that holds all a training needs to go on, and all a prediction needs to be made.
+
+A checkpoint is written to a temporary file, flushed to disk and renamed, so that a kill at any moment leaves
+the previous one. It is read with ``weights_only=True``: tensors, numbers, strings and containers, no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from avsl_train.errors import TrainInputError
+from avsl_train.files import whole_file
+
+VERSION: Final = 1
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Parameters
+    ----------
+    config
+        The resolved training configuration as nested dictionaries.
+    digest
+        Its digest.
+    seed
+        Seed of the training.
+    step
+        Steps done.
+    models
+        state_dict of the method's models.
+    optimizer
+        state_dict of the optimiser.
+    method
+        What the method remembers: stored pseudo-labels, the clips selected.
+    rng
+        State of the global random generators.
+    data
+        Digest of the labelled and unlabelled clip ids that are trained on.
+    wall_time_s
+        Seconds of training so far, over all restarts.
+    version
+        Version of this format.
+    """
+
+    config: dict[str, Any]
+    digest: str
+    seed: int
+    step: int
+    models: dict[str, Any]
+    optimizer: dict[str, Any]
+    method: dict[str, Any]
+    rng: dict[str, Any]
+    data: str
+    wall_time_s: float
+    version: int = field(default=VERSION)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint so that ``path`` always holds a whole one, the old or the new."""
+    with whole_file(path) as temporary:
+        torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, temporary)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises
+    ------
+    TrainInputError
+        The file is missing, damaged, of another version or no checkpoint of this project.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainInputError(f"no checkpoint {path}: train one with `avsl-train fit`") from error
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainInputError(
+            f"{path} cannot be read as a checkpoint ({reason}): it may be cut short"
+        ) from error
+    names = {f.name for f in fields(Checkpoint)}
+    if not isinstance(values, dict) or "version" not in values:
+        raise TrainInputError(f"{path} is not a checkpoint of `avsl-train fit`")
+    if values["version"] != VERSION or set(values) != names:
+        raise TrainInputError(
+            f"{path} has checkpoint version {values['version']}, this program reads version {VERSION}: "
+            "train again, or use the program that wrote it"
+        )
+    return Checkpoint(**values)
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 of the models' weights, independent of how a file stores them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.models.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

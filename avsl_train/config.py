@@ -1,0 +1,270 @@
+"""One resolved training configuration: every value that a training depends on, with its default and source.
+
+Tags as in the papers' table of `docs/methods.md`: [paper] stated by the paper, [code] read from a published
+implementation, [ours] our choice because the paper's text does not tell. Unknown keys are errors. The
+configuration and its digest go into checkpoint, predictions and results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from avsl_train.errors import TrainInputError
+from avsl_train.explain import explain
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """The shared localizer: two encoders, a common space and a learned calibration."""
+
+    visual: Literal["tiny", "resnet18"] = Field("resnet18", description="Visual encoder [code EZ-VSL].")
+    audio: Literal["tiny", "resnet18"] = Field(
+        "resnet18", description="Audio encoder, from scratch [code EZ-VSL]."
+    )
+    dim: PositiveInt = Field(512, description="Channels of the common space [code EZ-VSL].")
+    width: PositiveFloat = Field(1.0, description="Width multiplier of the tiny encoders.")
+    stride: Literal[16, 32] = Field(
+        32, description="ResNet-18: 32 gives 7x7 maps of 224x224, 16 gives 14x14."
+    )
+    weights: str | None = Field(
+        None,
+        description="ResNet-18 visual weights: `imagenet` (torchvision downloads them), a file, or null.",
+    )
+    scale_init: PositiveFloat = Field(10.0, description="Start of s in P = sigmoid(s*S + b) [ours].")
+    prior: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="P at S = 0 before training [ours].")
+
+
+class DataConfig(Section):
+    """What one training sample is."""
+
+    frame_size: PositiveInt = Field(256, description="Side of the square frame that views are cropped from.")
+    image_size: PositiveInt = Field(224, description="Side of the square image that the encoder sees.")
+    sample_rate: PositiveInt = Field(16000, description="Samples per second.")
+    clip_s: PositiveFloat = Field(10.0, description="Seconds of sound kept of a clip.")
+    audio_s: PositiveFloat = Field(3.0, description="Seconds of sound that the encoder hears [code EZ-VSL].")
+    frontend: Literal["ezvsl", "logmel"] = Field("ezvsl", description="Audio front end.")
+    mels: PositiveInt = Field(40, description="Mel bands of the front end `logmel` [ours].")
+    hop: PositiveInt = Field(320, description="Hop in samples of the front end `logmel` [ours].")
+    cache: bool = Field(False, description="Keep every decoded clip in memory; for small sets.")
+    workers: Annotated[int, Field(ge=0)] = Field(4, description="Decoding processes where nothing is cached.")
+
+
+class AugmentConfig(Section):
+    """The strong view [values: code SSL-TIE]; `crop_weak` is the weak view's."""
+
+    crop_weak: Probability = Field(
+        0.85, description="Smallest side of the weak crop, share of the frame [ours]."
+    )
+    crop_scale: tuple[Probability, Probability] = Field((0.3, 1.0), description="Area of the strong crop.")
+    crop_aspect: PositiveFloat = Field(
+        4 / 3, description="Largest aspect ratio of the strong crop, and inverse."
+    )
+    flip: Probability = Field(0.5, description="Probability of a horizontal flip.")
+    jitter: Probability = Field(0.8, description="Probability of colour jitter.")
+    brightness: NonNegativeFloat = Field(0.4, description="Half width of the brightness factor.")
+    contrast: NonNegativeFloat = Field(0.4, description="Half width of the contrast factor.")
+    saturation: NonNegativeFloat = Field(0.4, description="Half width of the saturation factor.")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="Largest hue shift, in turns.")
+    gray: Probability = Field(0.2, description="Probability of a grey image.")
+    blur: Probability = Field(0.5, description="Probability of a Gaussian blur.")
+    blur_sigma: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.1, 2.0), description="Range of the blur's sigma in pixels of a 224-pixel image."
+    )
+    freq_mask: Probability = Field(0.15, description="Largest masked share of the frequencies (SpecAugment).")
+    time_mask: Probability = Field(0.15, description="Largest masked share of the time steps (SpecAugment).")
+
+
+class OptimConfig(Section):
+    """Optimiser, length and batches. The same for every method, so that a comparison isolates the method."""
+
+    steps: PositiveInt = Field(20000, description="Optimiser steps.")
+    batch_labeled: PositiveInt = Field(32, description="Labelled clips per step.")
+    batch_unlabeled: PositiveInt = Field(96, description="Unlabelled clips per step.")
+    lr: PositiveFloat = Field(1e-4, description="Adam's learning rate [code EZ-VSL].")
+    weight_decay: NonNegativeFloat = Field(1e-4, description="Adam's weight decay [code FNAC].")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="Learning rate over the steps [ours]."
+    )
+    clip_norm: PositiveFloat = Field(5.0, description="Largest norm of the gradient [ours].")
+
+
+class Losses(Section):
+    """Loss terms that every method shares."""
+
+    lambda_con: NonNegativeFloat = Field(1.0, description="Weight of the contrastive loss [ours]; 0: none.")
+    contrastive: Literal["ezvsl"] = Field(
+        "ezvsl", description="Contrastive loss over all clips of the batch."
+    )
+    loss_at: Literal["map", "image"] = Field("map", description="Resolution of the supervised loss [ours].")
+
+
+class SupervisedConfig(Losses):
+    """Labelled clips only; with `lambda_con` above 0 the contrastive loss sees all clips."""
+
+    name: Literal["supervised"]
+    lambda_con: NonNegativeFloat = Field(
+        0.0, description="Weight of the contrastive loss; 0: labelled clips only."
+    )
+
+
+class HardPLConfig(Losses):
+    """Vanilla hard pseudo-labelling: one model, its own labels, thresholded."""
+
+    name: Literal["hard-pl"]
+    lambda_pl: NonNegativeFloat = Field(1.0, description="Weight of the pseudo-label loss [ours].")
+    threshold: Probability = Field(0.5, description="Pixels at or above it are positive [ours].")
+    warmup: Probability = Field(0.1, description="Share of the steps before pseudo-labels are used [ours].")
+
+
+class XPLConfig(Losses):
+    """Cross pseudo-labelling; one key for every part that the paper's ablation switches."""
+
+    name: Literal["xpl"]
+    lambda_x: NonNegativeFloat = Field(1.0, description="Weight of the cross pseudo-label loss [ours].")
+    labels: Literal["cross", "self"] = Field(
+        "cross", description="Whose label a model trains on [paper: cross]."
+    )
+    soft: bool = Field(True, description="Soft labels [paper], or thresholded at `threshold`.")
+    threshold: Probability = Field(0.5, description="Threshold of labels that are not soft.")
+    sharpening: bool = Field(True, description="Sharpen the predictions [paper].")
+    temperature: PositiveFloat = Field(0.5, description="T of the sharpening [ours].")
+    pl_ema: bool = Field(True, description="Average the labels over the epochs [paper].")
+    beta: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Weight of the previous label [ours].")
+    curriculum: bool = Field(True, description="Feed the most reliable clips first [paper].")
+    rho_start: Probability = Field(
+        0.1, description="Share of the clips that the curriculum starts with [ours]."
+    )
+    ramp: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of the steps after warm-up over which rho grows to 1 [ours]."
+    )
+    augmentation: Literal["separate", "same"] = Field(
+        "separate", description="Own policies and draws of A and B [paper], or the same for both."
+    )
+    warmup: Probability = Field(0.1, description="Share of the steps before pseudo-labels are used [ours].")
+    inference: Literal["mean", "a", "b"] = Field("mean", description="Whose map is the prediction [ours].")
+    model_b: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What model B has different from `model` (keys of that section) [ours].",
+    )
+
+
+MethodConfig = Annotated[SupervisedConfig | HardPLConfig | XPLConfig, Field(discriminator="name")]
+
+
+class ExperimentConfig(Section):
+    """Everything that a training depends on except its data and its seed."""
+
+    method: MethodConfig
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast on CUDA.")
+    checkpoint_every: PositiveInt = Field(200, description="Steps between two working checkpoints.")
+    log_every: PositiveInt = Field(20, description="Steps between two lines of the metrics log.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.data.image_size > self.data.frame_size:
+            raise ValueError(
+                f"data.image_size {self.data.image_size} is larger than data.frame_size "
+                f"{self.data.frame_size}: a view is cropped from the frame, so the frame must not be smaller"
+            )
+        if self.data.audio_s > self.data.clip_s:
+            raise ValueError(
+                f"data.audio_s {self.data.audio_s} is longer than data.clip_s {self.data.clip_s}"
+            )
+        if isinstance(self.method, XPLConfig):
+            self.model_b()
+        return self
+
+    def model_b(self) -> ModelConfig:
+        """Return the configuration of XPL's second model: ``model`` with the keys of ``method.model_b``.
+
+        Raises
+        ------
+        TypeError
+            The method has one model.
+        """
+        if not isinstance(self.method, XPLConfig):
+            raise TypeError(f"method {self.method.name} has no second model")
+        return ModelConfig.model_validate({**self.model.model_dump(), **self.method.model_b})
+
+    def digest(self) -> str:
+        """Return the first 16 hexadecimal digits of the SHA-256 of the configuration as sorted JSON.
+
+        Device, precision and the intervals of logs and checkpoints count: they are part of what was run.
+        """
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_config(values: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """Validate a training configuration.
+
+    Parameters
+    ----------
+    values
+        Nested mapping; what is left out has its default.
+    where
+        Where the values come from, for messages.
+
+    Raises
+    ------
+    TrainInputError
+        Names every wrong key, the nearest known name and the place.
+
+    Examples
+    --------
+    >>> parse_config({"method": {"name": "xpl", "beta": 0.8}}, "an example").method.beta
+    0.8
+    """
+    try:
+        return ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        lines = explain(ExperimentConfig, error)
+        raise TrainInputError(f"{where}: " + "; ".join(map(str, lines))) from error
+
+
+def load_config(path: Path) -> ExperimentConfig:
+    """Read a configuration that ``avsl-train resolve`` wrote, or any JSON or YAML file of the same keys.
+
+    Raises
+    ------
+    TrainInputError
+        The file is missing, not JSON or YAML, or has a wrong key.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainInputError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise TrainInputError(f"{path} is neither JSON nor YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise TrainInputError(f"{path} holds no mapping of keys: did you pass the right file?")
+    return parse_config(values, str(path))

@@ -1,0 +1,202 @@
+"""Clips for training and prediction: Parquet shards and a split become batches of tensors.
+
+This is the one module that knows the files of `avsl_data`. A clip that is missing from the shards or broken
+in them is never replaced by another one: it is left out, with its reason, and `ClipSet.excluded` says so.
+
+Shape letters: B clips, F side of the stored frame, n samples, M boxes.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from avsl_train.config import DataConfig
+from avsl_train.errors import TrainInputError
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("clip_id", "frame", "audio", "boxes", "status", "reason")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A batch of clips.
+
+    Parameters
+    ----------
+    index : Tensor [B] of int64
+        Positions in their `ClipSet`.
+    frames : Tensor [B, 3, F, F] of uint8
+        RGB frames, squeezed to a square (boxes are relative, so they stay right).
+    waves : Tensor [B, n] of int16
+        Sound of ``DataConfig.clip_s`` seconds.
+    boxes : Tensor [B, M, 4] of float32
+        xyxy in [0, 1]; unused rows are 0 and cover nothing.
+    """
+
+    index: Tensor
+    frames: Tensor
+    waves: Tensor
+    boxes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @staticmethod
+    def join(parts: Sequence[Clips]) -> Clips:
+        """Return several batches as one, in order."""
+        width = max(part.boxes.shape[1] for part in parts)
+        boxes = [
+            torch.nn.functional.pad(part.boxes, (0, 0, 0, width - part.boxes.shape[1])) for part in parts
+        ]
+        return Clips(
+            torch.cat([part.index for part in parts]),
+            torch.cat([part.frames for part in parts]),
+            torch.cat([part.waves for part in parts]),
+            torch.cat(boxes),
+        )
+
+
+class ClipSet(Dataset[Clips]):
+    """Clips of some shards, in the order of the ids that were asked for.
+
+    Parameters
+    ----------
+    shards
+        Folders with Parquet shards of ``avsl-data preprocess``.
+    ids
+        The clips wanted.
+    config
+        Section ``data`` of the training configuration.
+
+    Raises
+    ------
+    TrainInputError
+        A folder has no shards or a shard cannot be read.
+    """
+
+    def __init__(self, shards: Sequence[Path], ids: Sequence[str], config: DataConfig) -> None:
+        self.config = config
+        rows = _read_rows(shards, set(ids))
+        self.excluded = {
+            clip_id: _why_excluded(rows.get(clip_id)) for clip_id in ids if _why_excluded(rows.get(clip_id))
+        }
+        self.ids = [clip_id for clip_id in ids if clip_id not in self.excluded]
+        self._rows = [rows[clip_id] for clip_id in self.ids]
+        self._cached = [self._decode(position) for position in range(len(self))] if config.cache else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, position: int) -> Clips:
+        """Return one clip as a batch of one."""
+        return self._cached[position] if self._cached is not None else self._decode(position)
+
+    def batch(self, index: Tensor) -> Clips:
+        """Return the clips at some positions as one batch."""
+        return Clips.join([self[int(position)] for position in index])
+
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[Clips]:
+        """Yield one batch per index tensor, in order; decoded ahead by workers unless cached."""
+        if self._cached is not None or not self.config.workers:
+            yield from (self.batch(index) for index in indices)
+            return
+        yield from DataLoader(
+            self,
+            batch_sampler=[index.tolist() for index in indices],
+            collate_fn=Clips.join,
+            num_workers=self.config.workers,
+            prefetch_factor=4,
+        )
+
+    def in_order(self, size: int) -> Iterator[Clips]:
+        """Yield every clip once, in order, in batches of up to ``size``."""
+        starts = range(0, len(self), size)
+        return self.batches([torch.arange(start, min(start + size, len(self))) for start in starts])
+
+    def _decode(self, position: int) -> Clips:
+        row = self._rows[position]
+        boxes = np.asarray(row["boxes"] if row["boxes"] is not None else [], np.float32).reshape(-1, 4)
+        return Clips(
+            torch.tensor([position]),
+            _decode_frame(row["frame"]["bytes"], self.config.frame_size)[None],
+            _decode_wave(row["audio"]["bytes"], self.config, self.ids[position])[None],
+            torch.from_numpy(boxes)[None],
+        )
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """Return the clip ids of every subset of a split file, sorted.
+
+    Raises
+    ------
+    TrainInputError
+        The file is missing or no split.
+    """
+    try:
+        table = pq.read_table(path, columns=["clip_id", "subset"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainInputError(
+            f"cannot read the split {path}: {error}; make one with `avsl-data split`"
+        ) from error
+    subsets: dict[str, list[str]] = {}
+    for clip_id, subset in zip(*(table[name].to_pylist() for name in ("clip_id", "subset")), strict=True):
+        subsets.setdefault(subset, []).append(clip_id)
+    return {name: sorted(ids) for name, ids in sorted(subsets.items())}
+
+
+def _read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for folder in shards:
+        files = sorted(folder.glob("*.parquet"))
+        if not files:
+            raise TrainInputError(f"no shards (*.parquet) in {folder}: make them with `avsl-data preprocess`")
+        for file in files:
+            try:
+                table = pq.read_table(file, columns=list(COLUMNS))
+            except (OSError, ValueError) as error:
+                raise TrainInputError(
+                    f"cannot read the shard {file}: {error}; delete it and make it again"
+                ) from error
+            wanted = [name in ids for name in table["clip_id"].to_pylist()]
+            rows.update((row["clip_id"], row) for row in table.filter(wanted).to_pylist())
+    return rows
+
+
+def _why_excluded(row: dict[str, Any] | None) -> str:
+    """Return why a clip cannot be used, or an empty string."""
+    if row is None:
+        return "not in the shards"
+    return "" if row["status"] == "ok" else str(row["reason"])
+
+
+def _decode_frame(data: bytes, size: int) -> Tensor:
+    """Return a JPEG as uint8 [3, size, size]."""
+    image = Image.open(io.BytesIO(data)).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _decode_wave(data: bytes, config: DataConfig, clip_id: str) -> Tensor:
+    """Return a FLAC file as int16 [n] of ``clip_s`` seconds; a shorter sound is repeated."""
+    import soundfile
+
+    samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    if rate != config.sample_rate:
+        raise TrainInputError(
+            f"clip {clip_id} has {rate} samples per second, data.sample_rate says {config.sample_rate}: "
+            "preprocess the clips at that rate or change the configuration"
+        )
+    n = round(config.clip_s * rate)
+    return torch.from_numpy(np.resize(samples, n) if len(samples) < n else samples[:n].copy())

@@ -1,0 +1,93 @@
+"""The shared localizer: a frame and its sound to a map of where the sound comes from.
+
+Shape letters: B clips, S side of the image, C channels of the common space, h = w side of the map.
+
+Both encoders end in a unit vector; their inner product is the cosine similarity S(x, y) in [-1, 1] [paper].
+A learned scale s and bias b turn it into a probability, P = sigmoid(s * S + b) [ours]: the contrastive loss
+moves S freely, and the calibration keeps a fixed threshold on P meaningful.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from avsl_train.config import DataConfig, ModelConfig
+from avsl_train.encoders.resnet import ResNet18Audio, ResNet18Visual
+from avsl_train.encoders.tiny import TinyAudio, TinyVisual
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the localizer returns for a batch.
+
+    Parameters
+    ----------
+    visual : Tensor [B, C, h, w]
+        Unit vectors of the positions.
+    audio : Tensor [B, C]
+        Unit vectors of the sounds.
+    logit : Tensor [B, 1, h, w]
+        s * S + b of each frame with its own sound; P is its sigmoid.
+    """
+
+    visual: Tensor
+    audio: Tensor
+    logit: Tensor
+
+    @property
+    def probability(self) -> Tensor:
+        """P, [B, 1, h, w] in [0, 1]."""
+        return self.logit.sigmoid()
+
+
+class Localizer(nn.Module):
+    """Visual encoder, audio encoder, projections and calibration.
+
+    Parameters
+    ----------
+    model, data
+        Sections of the training configuration.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: ModelConfig, data: DataConfig) -> None:
+        super().__init__()
+        self.visual: TinyVisual | ResNet18Visual
+        self.audio: TinyAudio | ResNet18Audio
+        if model.visual == "tiny":
+            self.visual = TinyVisual(model.width)
+        else:
+            self.visual = ResNet18Visual(model.stride, model.weights)
+        self.audio = TinyAudio(data.mels, model.width) if model.audio == "tiny" else ResNet18Audio()
+        self.visual_projection = nn.Conv2d(self.visual.channels, model.dim, 1)
+        self.audio_projection = nn.Linear(self.audio.channels, model.dim)
+        self.scale = nn.Parameter(torch.tensor(model.scale_init))
+        self.bias = nn.Parameter(torch.tensor(math.log(model.prior / (1 - model.prior))))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, spectrogram: Tensor) -> Output:
+        """Localize.
+
+        Parameters
+        ----------
+        image : Tensor [B, 3, S, S]
+            RGB in [0, 1].
+        spectrogram : Tensor [B, 1, F, T]
+            From `avsl_train.frontends`.
+        """
+        image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        visual = functional.normalize(self.visual_projection(self.visual(image)), dim=1)  # [B, C, h, w]
+        audio = functional.normalize(self.audio_projection(self.audio(spectrogram)), dim=1)  # [B, C]
+        similarity = torch.einsum("bchw,bc->bhw", visual, audio)[:, None]
+        return Output(visual, audio, self.scale * similarity + self.bias)

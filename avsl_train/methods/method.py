@@ -1,0 +1,144 @@
+"""What the training loop asks of a method, and what methods share.
+
+A method owns its models and whatever it remembers between steps. The loop knows none of a method's terms: it
+calls `begin_epoch` once per pass over the unlabelled clips and `losses` once per step, and sums what it gets.
+
+Shape letters: B clips of a batch, n_l of them labelled (they come first), h = w side of the map.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from avsl_train.config import ExperimentConfig, ModelConfig
+from avsl_train.data import Clips
+from avsl_train.localizer import Localizer, Output
+from avsl_train.seeding import stream
+from avsl_train.views import View, Viewer
+
+Sweep = Callable[[], Iterable[Clips]]
+"""Gives all unlabelled clips once, in batches; ``Clips.index`` is the clip's place among them."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's clips: labelled ones first, then unlabelled ones."""
+
+    clips: Clips
+    n_labeled: int
+
+    @property
+    def labeled(self) -> Tensor:
+        """Which clips have ground truth, [B] of bool."""
+        return torch.arange(len(self.clips)) < self.n_labeled
+
+    @property
+    def unlabeled_index(self) -> Tensor:
+        """Places of the unlabelled clips among all unlabelled clips, [B - n_l] of int64."""
+        return self.clips.index[self.n_labeled :]
+
+
+class Method(ABC):
+    """A training method.
+
+    Parameters
+    ----------
+    config
+        The training configuration.
+    viewer
+        Makes views.
+    seed
+        Seed of every draw.
+    n_unlabeled
+        Number of unlabelled clips.
+    """
+
+    uses_unlabeled = True
+    """Whether the loop must bring unlabelled clips."""
+
+    def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
+        self.config = config
+        self.viewer = viewer
+        self.seed = seed
+        self.n_unlabeled = n_unlabeled
+        self.models = nn.ModuleDict(
+            {name: build(model, config, seed, name) for name, model in self.model_configs(config).items()}
+        ).to(viewer.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def model_configs(cls, config: ExperimentConfig) -> dict[str, ModelConfig]:
+        """Return the configuration of every model by its name; one model ``a`` unless a method says else."""
+        return {"a": config.model}
+
+    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:  # noqa: ARG002 - part of the contract
+        """Prepare a pass over the unlabelled clips; return numbers for the log."""
+        return {}
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return the weighted terms of the loss of one step, scalars by name."""
+
+    def localize(self, view: View) -> Tensor:
+        """Return the predicted map P, [B, 1, h, w] in [0, 1]."""
+        return self.forward("a", view).probability
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the method remembers between steps besides its models."""
+        return {}
+
+    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take over what a checkpoint held; the counterpart of `state`."""
+        if state:
+            raise ValueError(
+                f"method {self.config.method.name} remembers nothing, the checkpoint holds {sorted(state)}"
+            )
+
+    def forward(self, name: str, view: View) -> Output:
+        """Run one model, under autocast where the configuration asks for bf16."""
+        device = self.viewer.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            output: Output = self.models[name](view.image, view.spectrogram)
+        return Output(output.visual.float(), output.audio.float(), output.logit.float())
+
+    def stream(self, *name: str | int) -> torch.Generator:
+        """Return the generator of a named purpose of this training."""
+        return stream(self.seed, *name)
+
+    @property
+    def map_size(self) -> int:
+        """Side of the first model's map."""
+        return probe_map_size(self.models["a"], self.viewer)
+
+
+def build(model: ModelConfig, config: ExperimentConfig, seed: int, name: str) -> Localizer:
+    """Return a localizer whose initialisation depends on the seed and its name only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, "init", name).initial_seed())
+        return Localizer(model, config.data)
+
+
+@contextmanager
+def predicting(models: nn.ModuleDict) -> Iterator[None]:
+    """Switch models to evaluation without gradients, and back to what they were."""
+    modes = {name: model.training for name, model in models.items()}
+    models.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for name, mode in modes.items():
+            models[name].train(mode)
+
+
+def probe_map_size(model: nn.Module, viewer: Viewer) -> int:
+    """Return the side of a model's map, by looking."""
+    size = viewer.config.image_size
+    with predicting(nn.ModuleDict({"model": model})):
+        features = model.visual(torch.zeros(1, 3, size, size, device=viewer.device))  # type: ignore[operator]
+    return int(features.shape[-1])

@@ -1,0 +1,143 @@
+"""XPL: cross pseudo-labelling for semi-supervised audio-visual source localization.
+
+Two distinct localizers A and B predict a map for every unlabelled clip. The agreement of the two maps says
+how reliable a clip is; a curriculum feeds the reliable ones first. Predictions are sharpened and averaged
+with the previous epoch's label. Each model then trains on the label that the *other* made.
+
+What the paper states and what is our choice is tagged in `avsl_train.config.XPLConfig` and in
+`docs/methods.md`.
+
+Shape letters: B clips of a batch, U unlabelled ones of them, h = w side of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from avsl_train import losses
+from avsl_train.augment import uncrop
+from avsl_train.config import AugmentConfig, ExperimentConfig, ModelConfig, XPLConfig
+from avsl_train.localizer import Output
+from avsl_train.methods.method import Batch, Method, Sweep, predicting
+from avsl_train.pseudo_labels import LabelStore, harden, sharpen
+from avsl_train.selection import keep_most_reliable, ramp_up, reliability
+from avsl_train.views import View, Viewer
+
+OTHER = {"a": "b", "b": "a"}
+
+
+class XPL(Method):
+    """L = L_sup + lambda_x * L_cross + lambda_con * L_con, each the sum over the two models."""
+
+    def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
+        super().__init__(config, viewer, seed, n_unlabeled)
+        assert isinstance(config.method, XPLConfig)
+        self.settings = config.method
+        self.size = self.map_size
+        beta = self.settings.beta if self.settings.pl_ema else 0.0
+        self.stores = {name: LabelStore(n_unlabeled, self.size, beta) for name in OTHER}
+        self.selected = torch.zeros(n_unlabeled, dtype=torch.bool)
+        self.policies = {name: self._policy(name) for name in OTHER}
+
+    @classmethod
+    def model_configs(cls, config: ExperimentConfig) -> dict[str, ModelConfig]:
+        """Return two models that differ at least in their initialisation [paper: distinct; how: ours]."""
+        return {"a": config.model, "b": config.model_b()}
+
+    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
+        """Make this epoch's labels from weak views, rank the clips and select the most reliable ones."""
+        settings, steps = self.settings, self.config.optim.steps
+        share = ramp_up(step, steps, settings.warmup, settings.ramp, settings.rho_start)
+        if share == 0:
+            return {"rho": 0.0}
+        draws = {name: self.stream("weak", self._drawn_as(name), step) for name in OTHER}
+        scores = torch.zeros(self.n_unlabeled)
+        with predicting(self.models):
+            for clips in sweep():
+                p, covered = {}, {}
+                for name in OTHER:
+                    view = self.viewer.weak(clips, self.policies[name], draws[name])
+                    probability = self.forward(name, view).probability
+                    p[name], covered[name] = uncrop(probability, view.geometry, self.size)
+                    self.stores[name].update(clips.index, self._label(p[name]), covered[name])
+                scores[clips.index] = reliability(p["a"], p["b"], covered["a"] & covered["b"]).cpu()
+        self.selected = keep_most_reliable(scores, share if settings.curriculum else 1.0)
+        return {"rho": self.selected.float().mean().item(), "reliability": scores.mean().item()}
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return the terms ``sup``, ``con`` and, once clips are selected, ``cross``."""
+        settings = self.settings
+        views = {name: self._strong_view(batch, name, step) for name in OTHER}
+        outputs = {name: self.forward(name, views[name]) for name in OTHER}
+        terms = {"sup": sum_of(self._supervised(batch, views[name], outputs[name]) for name in OTHER)}
+        if settings.lambda_con > 0:
+            contrastive = sum_of(losses.ezvsl(output.visual, output.audio) for output in outputs.values())
+            terms["con"] = settings.lambda_con * contrastive
+        if self.selected.any():
+            cross = sum_of(self._cross(batch, name, views[name], outputs[name]) for name in OTHER)
+            terms["cross"] = settings.lambda_x * cross
+        return terms
+
+    def localize(self, view: View) -> Tensor:
+        """Return the mean of P_A and P_B, or one of them, as ``inference`` says [ours]."""
+        if self.settings.inference != "mean":
+            return self.forward(self.settings.inference, view).probability
+        p_a, p_b = (self.forward(name, view).probability for name in OTHER)
+        return (p_a + p_b) / 2
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return both models' stored labels and the clips that are selected."""
+        stored = {f"store_{name}": store.state() for name, store in self.stores.items()}
+        return {**stored, "selection": {"selected": self.selected}}
+
+    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take over stored labels and selection."""
+        for name, store in self.stores.items():
+            store.load(state[f"store_{name}"])
+        self.selected = state["selection"]["selected"].clone()
+
+    def _supervised(self, batch: Batch, view: View, output: Output) -> Tensor:
+        truth = self.viewer.truth(batch.clips, view.geometry)
+        return losses.supervised(output.logit, truth, batch.labeled.to(truth.device), self.settings.loss_at)
+
+    def _cross(self, batch: Batch, name: str, view: View, output: Output) -> Tensor:
+        """Return BCE(P of this model, label of the other model) over the selected clips of the batch."""
+        teacher = OTHER[name] if self.settings.labels == "cross" else name
+        index, n = batch.unlabeled_index, batch.n_labeled
+        label = self.stores[teacher].view(index, view.geometry[n:], output.logit.shape[-1])
+        chosen = self.selected[index].to(label.device)
+        return losses.masked_cross_entropy(output.logit[n:], label, chosen)
+
+    def _label(self, p: Tensor) -> Tensor:
+        """Return q of a prediction: sharpened, or thresholded where labels are not soft."""
+        if not self.settings.soft:
+            return harden(p, self.settings.threshold)
+        return sharpen(p, self.settings.temperature) if self.settings.sharpening else p
+
+    def _strong_view(self, batch: Batch, name: str, step: int) -> View:
+        generator = self.stream("strong", self._drawn_as(name), step)
+        return self.viewer.strong(batch.clips, self.policies[name], generator)
+
+    def _drawn_as(self, name: str) -> str:
+        """Return the name of a model's random draws: its own, or A's for both."""
+        return name if self.settings.augmentation == "separate" else "a"
+
+    def _policy(self, name: str) -> AugmentConfig:
+        """Return a model's strong view: A colour-heavy, B geometry-heavy, or the base one for both [ours]."""
+        base = self.config.augment
+        if self.settings.augmentation == "same":
+            return base
+        if name == "a":
+            smallest = (base.crop_scale[0] + base.crop_scale[1]) / 2
+            return base.model_copy(update={"crop_scale": (smallest, base.crop_scale[1])})
+        return base.model_copy(
+            update={"jitter": base.jitter / 2, "gray": base.gray / 2, "blur": base.blur / 2}
+        )
+
+
+def sum_of(terms: Iterable[Tensor]) -> Tensor:
+    """Return the sum of scalars."""
+    return torch.stack(list(terms)).sum()
