@@ -42,7 +42,8 @@ VIDEO_ARGUMENTS: Final[dict[str, Any]] = {
     "crf": 18,
     "pix_fmt": "yuv420p",
 }
-AUDIO_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "audio_bitrate": "128k"}
+AUDIO_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "aac_coder": "fast", "audio_bitrate": "160k"}
+"""The fast coder takes a quarter of the default one's time, which was half of the cost of a cut."""
 
 Acquire = Callable[[Sequence[CatalogClip]], Iterator[LedgerRow]]
 """Gets the clips of one video and yields a row for each, in any order, as they are done."""

@@ -19,7 +19,7 @@ def write_split(path: Path, split: Split) -> None:
     split
         From `avsl_data.splits.make_split`.
     """
-    rows = [{"clip_id": clip_id, "subset": subset} for clip_id, subset in split.subsets.items()]
+    rows = [{"clip_id": clip_id, "subset": subset} for clip_id, subset in split.rows]
     schema.write_rows(path, schema.SPLIT, rows, split.about)
 
 
@@ -44,8 +44,9 @@ def read_subset(path: Path, names: str) -> set[str]:
         If the file is no split or has no such subset.
     """
     table = schema.read_table(path, schema.SPLIT)
-    subsets = dict(zip(table["clip_id"].to_pylist(), table["subset"].to_pylist(), strict=True))
+    rows = list(zip(table["clip_id"].to_pylist(), table["subset"].to_pylist(), strict=True))
+    known = {subset for _, subset in rows}
     wanted = set(names.split(","))
-    for name in sorted(wanted - set(subsets.values())):
-        raise unknown_name("subset", name, set(subsets.values()))
-    return {clip_id for clip_id, subset in subsets.items() if subset in wanted}
+    for name in sorted(wanted - known):
+        raise unknown_name("subset", name, known)
+    return {clip_id for clip_id, subset in rows if subset in wanted}

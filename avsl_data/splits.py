@@ -8,8 +8,8 @@ A *recipe* puts every clip into one subset. Two rules hold for all of them:
   budget is the beginning of that order. A smaller budget is part of a larger one, and adding a clip
   replaces at most one labelled clip.
 
-What is removed (a training clip whose video is in val or test, a clip that two catalogs name) is counted and
-listed by id in the split's metadata.
+What is removed (a training clip whose video is in val or test, a training clip that comes twice) is counted
+and listed by id in the split's metadata.
 """
 
 from __future__ import annotations
@@ -62,18 +62,19 @@ class Split:
 
     Parameters
     ----------
-    subsets
-        Subset of each clip id, sorted by id.
+    rows
+        (clip id, subset), sorted. A clip has one row, except that with ``leakage="allow"`` a leaked clip has
+        one in training and one in the subset that it leaks from.
     about
         ``recipe``, ``params``, ``seed``, ``counts`` and ``removed`` (reason to clip ids).
     """
 
-    subsets: Mapping[str, str]
+    rows: Sequence[tuple[str, str]]
     about: Mapping[str, Any]
 
 
 Assignment = dict[str, str]
-"""Subset of each clip id, before leaks are removed."""
+"""Subset of each clip of the annotated catalog, before leaks are removed."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,21 @@ class Recipe:
     Parameters
     ----------
     summary
-        One line for ``--help``.
+        One line for the documentation.
     assign
-        From the catalogs (the annotated one first), the request and the parameters to a subset of each clip.
+        From the annotated catalog, the seed, the label budget and the parameters to a subset of each clip.
     labels
-        Budget where the request has none.
+        Budget where the request has none; None if the recipe has no labelled clips.
+    further
+        Subset of the clips of further catalogs.
     params
         The recipe's numbers.
     """
 
     summary: str
-    assign: Callable[[Sequence[Sequence[CatalogClip]], SplitRequest, Budget, Mapping[str, int]], Assignment]
-    labels: Budget = 1.0
+    assign: Callable[[Sequence[CatalogClip], int, Budget, Mapping[str, int]], Assignment]
+    labels: Budget | None = 1.0
+    further: str = UNLABELED
     params: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -180,14 +184,14 @@ def make_split(recipe_name: str, catalogs: Sequence[Sequence[CatalogClip]], requ
     recipe_name
         A key of `RECIPES`.
     catalogs
-        The catalog of the annotated source first, then further ones, whose clips are unlabelled.
+        The catalog of the annotated source first, then further ones.
     request
         Seed, label budget and leakage rule.
 
     Returns
     -------
     Split
-        Subsets and metadata.
+        Rows and metadata.
 
     Raises
     ------
@@ -200,52 +204,54 @@ def make_split(recipe_name: str, catalogs: Sequence[Sequence[CatalogClip]], requ
     if request.leakage not in LEAKAGE_RULES:
         raise unknown_name("leakage rule", request.leakage, LEAKAGE_RULES)
     recipe = RECIPES[recipe_name]
+    if recipe.labels is None and request.labels is not None:
+        raise DataInputError(f"the recipe '{recipe_name}' has no labelled clips: leave --labels out")
     labels = recipe.labels if request.labels is None else request.labels
-    merged, duplicates = _without_duplicates(catalogs)
-    assignment = recipe.assign(merged, request, labels, recipe.params)
-    videos = {clip.clip_id: clip.video_id for clips in merged for clip in clips}
-    leaks = _leaks(assignment, videos)
+    annotated, further = catalogs[0], [clip for clips in catalogs[1:] for clip in clips]
+    assignment = recipe.assign(annotated, request.seed, labels or 0, recipe.params)
+    rows = [(clip, assignment[clip.clip_id]) for clip in annotated]
+    rows += [(clip, recipe.further) for clip in further]
+    return _without_leaks(
+        rows, request, {"recipe": recipe_name, "params": {**recipe.params, "labels": labels}}
+    )
+
+
+def _without_leaks(
+    rows: Sequence[tuple[CatalogClip, str]], request: SplitRequest, about: dict[str, Any]
+) -> Split:
+    """Remove training clips of held-out videos and repeated ones, and say which."""
+    held_out = {clip.video_id for clip, subset in rows if subset not in TRAIN_SUBSETS}
+    kept: dict[tuple[str, str], None] = {}
+    training: set[str] = set()
+    leaks: list[str] = []
+    duplicates: list[str] = []
+    for clip, subset in rows:
+        if subset not in TRAIN_SUBSETS:
+            kept[clip.clip_id, subset] = None
+            continue
+        leak = clip.video_id in held_out
+        if clip.clip_id in training:
+            duplicates.append(clip.clip_id)
+            continue
+        training.add(clip.clip_id)
+        if leak:
+            leaks.append(clip.clip_id)
+        if not leak or request.leakage == "allow":
+            kept[clip.clip_id, subset] = None
+    leaks.sort()
     if leaks and request.leakage == "error":
         raise DataInputError(
             f"{len(leaks)} training clips are of videos in val or test, first {leaks[0]}: "
             "leave --leakage out to exclude them"
         )
-    removed = {"leak": leaks if request.leakage == "exclude" else [], "duplicate": duplicates}
-    excluded = set(removed["leak"])
-    subsets = {clip_id: assignment[clip_id] for clip_id in sorted(assignment) if clip_id not in excluded}
-    about = {
-        "recipe": recipe_name,
-        "params": {**recipe.params, "labels": labels, "leakage": request.leakage},
-        "seed": request.seed,
-        "counts": dict(sorted(Counter(subsets.values()).items())),
-        "removed": removed,
-    }
-    if request.leakage == "allow":
+    about["params"]["leakage"] = request.leakage
+    about["seed"] = request.seed
+    about["counts"] = dict(sorted(Counter(subset for _, subset in kept).items()))
+    allowed = request.leakage == "allow"
+    about["removed"] = {"leak": [] if allowed else leaks, "duplicate": sorted(duplicates)}
+    if allowed:
         about["leaks_allowed"] = leaks
-    return Split(subsets, about)
-
-
-def _without_duplicates(
-    catalogs: Sequence[Sequence[CatalogClip]],
-) -> tuple[list[list[CatalogClip]], list[str]]:
-    """Keep each clip in the first catalog that names it."""
-    seen: set[str] = set()
-    merged: list[list[CatalogClip]] = []
-    duplicates: list[str] = []
-    for clips in catalogs:
-        merged.append([clip for clip in clips if clip.clip_id not in seen])
-        duplicates += [clip.clip_id for clip in clips if clip.clip_id in seen]
-        seen.update(clip.clip_id for clip in clips)
-    return merged, sorted(duplicates)
-
-
-def _leaks(assignment: Assignment, videos: Mapping[str, str]) -> list[str]:
-    held_out = {videos[clip_id] for clip_id, subset in assignment.items() if subset not in TRAIN_SUBSETS}
-    return sorted(
-        clip_id
-        for clip_id, subset in assignment.items()
-        if subset in TRAIN_SUBSETS and videos[clip_id] in held_out
-    )
+    return Split(sorted(kept), about)
 
 
 def _assign_budget(pool: Sequence[CatalogClip], seed: int, budget: Budget, assignment: Assignment) -> None:
@@ -259,50 +265,41 @@ def _assign_budget(pool: Sequence[CatalogClip], seed: int, budget: Budget, assig
 
 
 def _assign_official(
-    catalogs: Sequence[Sequence[CatalogClip]],
-    request: SplitRequest,
-    labels: Budget,
-    params: Mapping[str, int],
+    clips: Sequence[CatalogClip], seed: int, labels: Budget, params: Mapping[str, int]
 ) -> Assignment:
     """Follow the official split; test clips are heard if a training clip has their class."""
     del params
-    known = {"train", VAL, TEST}
-    annotated = catalogs[0]
-    strange = sorted({clip.official_split for clip in annotated} - known)
+    strange = sorted({clip.official_split for clip in clips} - {"train", VAL, TEST})
     if strange:
         raise DataInputError(
             f"the catalog has the official split {strange[0]!r}; this recipe knows train, val, test"
         )
-    train = [clip for clip in annotated if clip.official_split == "train"]
+    train = [clip for clip in clips if clip.official_split == "train"]
     if not train:
         raise DataInputError("the catalog has no clip of the official split 'train': take another recipe")
     heard = {clip.label for clip in train}
     assignment: Assignment = {}
-    _assign_budget(train, request.seed, labels, assignment)
-    for clip in annotated:
+    _assign_budget(train, seed, labels, assignment)
+    for clip in clips:
         if clip.official_split == VAL:
             assignment[clip.clip_id] = VAL
         elif clip.official_split == TEST:
             assignment[clip.clip_id] = HEARD if clip.label in heard else UNHEARD
-    return _add_unlabeled(assignment, catalogs[1:])
+    return assignment
 
 
 def _assign_pool(
-    catalogs: Sequence[Sequence[CatalogClip]],
-    request: SplitRequest,
-    labels: Budget,
-    params: Mapping[str, int],
+    clips: Sequence[CatalogClip], seed: int, labels: Budget, params: Mapping[str, int]
 ) -> Assignment:
     """Cut the annotated clips into test, val and a pool, videos whole, each class in its share."""
-    annotated = catalogs[0]
-    wanted = sum(params.values())
-    if len(annotated) != wanted:
+    if len(clips) != sum(params.values()):
         raise DataInputError(
-            f"this recipe cuts {wanted} annotated clips ({params}), the first catalog has {len(annotated)}: "
-            "give the catalog of source 'vggss' first"
+            f"this recipe cuts {sum(params.values())} annotated clips ({dict(params)}), the "
+            "first catalog has "
+            f"{len(clips)}: give the catalog of source 'vggss' first"
         )
     assignment: Assignment = {}
-    order = stratified_order(annotated, request.seed, "sides", lambda clip: clip.video_id)
+    order = stratified_order(clips, seed, "sides", lambda clip: clip.video_id)
     for subset in (TEST, VAL):
         free = params[subset]
         rest = []
@@ -313,31 +310,21 @@ def _assign_pool(
             else:
                 rest.append(unit)
         order = rest
-    _assign_budget([clip for unit in order for clip in unit], request.seed, labels, assignment)
-    return _add_unlabeled(assignment, catalogs[1:])
+    _assign_budget([clip for unit in order for clip in unit], seed, labels, assignment)
+    return assignment
 
 
 def _assign_test(
-    catalogs: Sequence[Sequence[CatalogClip]],
-    request: SplitRequest,
-    labels: Budget,
-    params: Mapping[str, int],
+    clips: Sequence[CatalogClip], seed: int, labels: Budget, params: Mapping[str, int]
 ) -> Assignment:
     """Put every clip into test."""
-    del labels, params
-    if request.labels is not None:
-        raise DataInputError("the recipe 'all-test' has no labelled clips: leave --labels out")
-    return {clip.clip_id: TEST for clips in catalogs for clip in clips}
-
-
-def _add_unlabeled(assignment: Assignment, catalogs: Sequence[Sequence[CatalogClip]]) -> Assignment:
-    assignment.update((clip.clip_id, UNLABELED) for clips in catalogs for clip in clips)
-    return assignment
+    del seed, labels, params
+    return {clip.clip_id: TEST for clip in clips}
 
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     "demo-semi": Recipe(
-        "the demo's official split; 3 % of the training clips labelled; test as heard and unheard",
+        "the official split; 3 % of the training clips labelled; test clips as heard and unheard",
         _assign_official,
         labels=0.03,
     ),
@@ -351,6 +338,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         _assign_pool,
         params={"pool": 4250, VAL: 250, TEST: 658},
     ),
-    "all-test": Recipe("every clip in test, for clips that are only scored", _assign_test),
+    "all-test": Recipe(
+        "every clip in test, for clips that are only scored", _assign_test, labels=None, further=TEST
+    ),
 }
 """Every recipe by name."""

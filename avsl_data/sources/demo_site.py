@@ -39,7 +39,7 @@ VIDEO_ARGUMENTS: Final[dict[str, Any]] = {
     "pix_fmt": "yuv420p",
     "threads": 1,
 }
-AUDIO_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "audio_bitrate": "128k"}
+AUDIO_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "aac_coder": "fast", "audio_bitrate": "160k"}
 CONTAINER_ARGUMENTS: Final[dict[str, Any]] = {
     "format": "mp4",
     "movflags": "+faststart",
