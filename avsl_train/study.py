@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
+from avsl_eval import PROTOCOLS
 from avsl_train.config import ExperimentConfig
 from avsl_train.errors import TrainInputError
 from avsl_train.explain import Fault, explain, nearest
@@ -206,8 +207,9 @@ def load_study(config: Mapping[str, Any]) -> Study:
 
 
 def _broken_references(study: Study) -> list[Fault]:
-    """Find the names in the study that no section defines."""
+    """Find the names in the study that nothing defines."""
     uses: list[tuple[tuple[str, ...], Sequence[str], Mapping[str, Any]]] = [
+        (("protocols",), study.protocols, PROTOCOLS),
         (("report_experiments",), study.report_experiments, study.experiments),
         (("report_testsets",), study.report_testsets, study.testsets),
     ]

@@ -57,12 +57,10 @@ rule gallery:
     threads: 1
     resources:
         mem_mb=1000,
-    params:
-        n=24,
     message:
         "Choose clips of {wildcards.testset} to show"
     shell:
-        "avsl-eval gallery --scores {input.results} --n {params.n} --out {output.ids} &> {log}"
+        "avsl-eval gallery --scores {input.results} --out {output.ids} &> {log}"
 
 
 rule frames:

@@ -53,6 +53,7 @@ def test_examples_in_docstrings_run(module: Any) -> None:
         ("trainsets.demo.split.labls", 2, r"trainsets\.demo\.split\.labls: .* 'labels'"),
         ("testsets.demo.missing", "zro", r"testsets\.demo\.missing: unknown name 'zro', did you mean 'zero'"),
         ("testsets.demo.trainset", "dmo", r"testsets\.demo\.trainset: .* 'demo'\? \(known: demo, vggss\)"),
+        ("protocols", ["lsv"], r"protocols: unknown name 'lsv', did you mean 'lvs'"),
         ("report_experiments", ["xlp"], r"report_experiments: unknown name 'xlp', did you mean 'xpl'"),
         ("datasets.demo.buckets", "two", r"datasets\.demo\.buckets: .*integer.*got 'two'"),
         ("datasets.other", {"source": "demo", "buckets": 1}, r"datasets\.other\.frame_time_s: .*missing"),
