@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FLAT = 1e-6
+"""A map with a smaller standard deviation is constant: what it varies by is the rounding of its resampling."""
+
 
 def reliability(p_a: Tensor, p_b: Tensor, weight: Tensor) -> Tensor:
     """Return the Pearson correlation over pixels of two prediction maps, per clip.
@@ -33,9 +36,11 @@ def reliability(p_a: Tensor, p_b: Tensor, weight: Tensor) -> Tensor:
     total = w.sum(1, keepdim=True).clamp(min=1)
     a = (a - (a * w).sum(1, keepdim=True) / total) * w
     b = (b - (b * w).sum(1, keepdim=True) / total) * w
+    total = total[:, 0]
+    varies = ((a.square().sum(1) / total).sqrt() > FLAT) & ((b.square().sum(1) / total).sqrt() > FLAT)
     spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
-    r = (a * b).sum(1) / spread.clamp(min=1e-12)
-    return torch.where(spread > 1e-12, r, 0.0).float()
+    r = (a * b).sum(1) / torch.where(varies, spread, 1.0)
+    return torch.where(varies, r, 0.0).float()
 
 
 def ramp_up(step: int, steps: int, warmup: float, ramp: float, start: float) -> float:
