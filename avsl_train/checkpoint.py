@@ -18,6 +18,8 @@ from avsl_train.errors import TrainInputError
 from avsl_train.files import whole_file
 
 VERSION: Final = 1
+DAMAGED: Final = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError)
+"""What `torch.load` raises for a damaged file; which one depends on the byte where reading fails."""
 
 
 @dataclass
@@ -81,8 +83,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainInputError(f"no checkpoint {path}: train one with `avsl-train fit`") from error
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except DAMAGED as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainInputError(
             f"{path} cannot be read as a checkpoint ({reason}): it may be cut short"
         ) from error
