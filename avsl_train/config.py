@@ -198,7 +198,11 @@ class ExperimentConfig(Section):
                 f"data.audio_s {self.data.audio_s} is longer than data.clip_s {self.data.clip_s}"
             )
         if isinstance(self.method, XPLConfig):
-            self.model_b()
+            try:
+                self.model_b()
+            except ValidationError as error:
+                faults = explain(ModelConfig, error)
+                raise ValueError("; ".join(f"method.model_b.{fault}" for fault in faults)) from error
         return self
 
     def model_b(self) -> ModelConfig:
@@ -263,7 +267,7 @@ def load_config(path: Path) -> ExperimentConfig:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainInputError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise TrainInputError(f"{path} is neither JSON nor YAML: {error}") from error
     if not isinstance(values, dict):
         raise TrainInputError(f"{path} holds no mapping of keys: did you pass the right file?")

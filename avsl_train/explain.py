@@ -71,6 +71,9 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[Fault]:
             case "union_tag_invalid":
                 path = (*path, str(found["ctx"]["discriminator"]).strip("'"))
                 text = _unknown(found["ctx"]["tag"], _quoted(found["ctx"]["expected_tags"]))
+            case "union_tag_not_found":
+                path = (*path, str(found["ctx"]["discriminator"]).strip("'"))
+                text = "this key is missing and has no default"
             case "value_error":
                 text = str(found["ctx"]["error"])
             case _:
