@@ -29,7 +29,7 @@ from avsl_train.checkpoint import (
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips, ClipSet, read_split
 from avsl_train.errors import TrainInputError
-from avsl_train.files import write_json
+from avsl_train.files import whole_file, write_json
 from avsl_train.methods import METHODS
 from avsl_train.methods.method import Batch, Method
 from avsl_train.provenance import commit, device_name, versions
@@ -321,6 +321,15 @@ def _finish(
     write_json(record, out / "run.json")
 
 
+def _was_done(record: dict[str, Any], step: int) -> bool:
+    """Return whether a line of the log belongs to the first ``step`` steps.
+
+    A step's line counts the steps done, an epoch's line is written before its first step and names that.
+    """
+    number: int = record["step"]
+    return number < step or (number == step and record["event"] == "step")
+
+
 class MetricsLog:
     """The metrics of a run: one JSON object per line, and the same numbers as plain lines in the log.
 
@@ -332,8 +341,9 @@ class MetricsLog:
         self.path = path
         self.steps = steps
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step] if step else []
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [line for line in self._lines() if _was_done(json.loads(line), step)]
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self.began, self.first = time.monotonic(), step
 
     def note(self, step: int, values: dict[str, float]) -> None:
