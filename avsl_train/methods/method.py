@@ -126,14 +126,14 @@ def build(model: ModelConfig, config: ExperimentConfig, seed: int, name: str) ->
 @contextmanager
 def predicting(models: nn.ModuleDict) -> Iterator[None]:
     """Switch models to evaluation without gradients, and back to what they were."""
-    modes = {name: model.training for name, model in models.items()}
+    modes = [(module, module.training) for module in models.modules()]
     models.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for name, mode in modes.items():
-            models[name].train(mode)
+        for module, mode in modes:
+            module.training = mode
 
 
 def probe_map_size(model: nn.Module, viewer: Viewer) -> int:
