@@ -245,8 +245,19 @@ def cut_clip(source: Path, facts: MediaFacts, clip: CatalogClip, path: Path) -> 
                 **AUDIO_ARGUMENTS,
             )
         )
-        cut = verify(temporary, min_s)
+        cut = _verify_cut(temporary, min_s, clip)
     return min(cut.video_s, cut.audio_s)
+
+
+def _verify_cut(path: Path, min_s: float, clip: CatalogClip) -> MediaFacts:
+    """Verify a cut; a stream that the whole video has but the cut lacks means that the video breaks off."""
+    try:
+        return verify(path, min_s)
+    except BadMediaError as error:
+        if error.reason not in {"no_video", "no_audio"}:
+            raise
+        detail = f"the video's header promises more than it holds from {clip.start_s:g} s on: {error.detail}"
+        raise BadMediaError("damaged", detail) from error
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,10 @@ def _try_once(url: str, folder: Path, fetched: Path, policy: FetchPolicy) -> Fai
 
 
 def _downloaded(info: Any) -> Path | None:
-    """Return the file that yt-dlp says it wrote."""
+    """Return the file that yt-dlp says it wrote; a download that it declined has none."""
     downloads = (info or {}).get("requested_downloads") or []
-    return Path(downloads[0]["filepath"]) if downloads else None
+    path = downloads[0].get("filepath") if downloads else None
+    return Path(path) if path else None
 
 
 def _options(url: str, folder: Path, policy: FetchPolicy) -> dict[str, Any]:
