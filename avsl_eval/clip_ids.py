@@ -1,0 +1,116 @@
+"""Clip ids: what is refused, and which of the field's other spellings a stranger may be."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from avsl_eval.errors import EvalInputError, first_few
+
+_SUFFIX = re.compile(r"\.(npy|npz|mp4|mkv|webm|avi|wav|flac|jpe?g|png|xml|json)$", re.IGNORECASE)
+_MILLISECONDS = re.compile(r"^(?P<video>.+)_(?P<start>\d+)_(?P<end>\d+)$")
+_SECONDS = re.compile(r"^(?P<video>.+)[_,](?P<start>\d{1,5})(\.0+)?$")
+
+
+def check_clip_ids(clip_ids: Iterable[str], where: str) -> tuple[str, ...]:
+    """Check that ids are unique and cannot be taken for paths.
+
+    Parameters
+    ----------
+    clip_ids
+        Ids as read.
+    where
+        The file, for the message.
+
+    Returns
+    -------
+    tuple of str
+        The ids.
+
+    Raises
+    ------
+    EvalInputError
+        If there is none, one is empty or like a path, or some occur twice.
+
+    Examples
+    --------
+    >>> check_clip_ids(["a_000001", "b_000002"], "x.npz")
+    ('a_000001', 'b_000002')
+    """
+    ids = tuple(clip_ids)
+    if not ids:
+        raise EvalInputError(f"{where} holds no clip at all; was it written by a run that was interrupted?")
+    for clip_id in ids:
+        if clip_id in {"", ".", ".."} or any(c in "/\\" or not c.isprintable() for c in clip_id):
+            raise EvalInputError(
+                f"{where}: clip id {clip_id!r} is empty, a path, or not printable; "
+                "write the bare id, without folder and suffix"
+            )
+    if len(set(ids)) < len(ids):
+        twice = [clip_id for clip_id, n in Counter(ids).items() if n > 1]
+        raise EvalInputError(
+            f"{where}: {len(twice)} clip ids occur more than once: {first_few(twice)}; keep one of each"
+        )
+    return ids
+
+
+def other_spellings(clip_id: str) -> list[str]:
+    """List the VGG-SS spellings that an id of another habit may stand for.
+
+    Parameters
+    ----------
+    clip_id
+        An id that no annotation has.
+
+    Returns
+    -------
+    list of str
+        Candidates, without the id itself.
+
+    Examples
+    --------
+    >>> other_spellings("dQw4w9WgXcQ_30000_40000.mp4")
+    ['dQw4w9WgXcQ_30000_40000', 'dQw4w9WgXcQ_000030']
+    >>> other_spellings("dQw4w9WgXcQ,30"), other_spellings("dQw4w9WgXcQ_000030.jpg")
+    (['dQw4w9WgXcQ_000030'], ['dQw4w9WgXcQ_000030'])
+    """
+    name = re.split(r"[/\\]", clip_id)[-1]
+    bare = _SUFFIX.sub("", name)
+    found = [bare]
+    if match := _MILLISECONDS.match(bare):
+        found.append(f"{match['video']}_{int(match['start']) // 1000:06d}")
+    elif match := _SECONDS.match(bare):
+        found.append(f"{match['video']}_{int(match['start']):06d}")
+    return [candidate for candidate in found if candidate != clip_id]
+
+
+def spelling_hint(strangers: Iterable[str], wanted: Iterable[str]) -> str:
+    """Guess from one example how ids have to be respelt.
+
+    Parameters
+    ----------
+    strangers
+        Ids that match nothing.
+    wanted
+        Ids that should have been matched.
+
+    Returns
+    -------
+    str
+        A sentence for an error message, empty if nothing fits.
+
+    Examples
+    --------
+    >>> spelling_hint(["a_30000_40000"], ["a_000030"]).split(":")[0]
+    "the same clip seems to be 'a_30000_40000' in the predictions and 'a_000030' in the annotations"
+    """
+    targets = set(wanted)
+    for stranger in strangers:
+        for candidate in other_spellings(stranger):
+            if candidate in targets:
+                return (
+                    f"the same clip seems to be {stranger!r} in the predictions and {candidate!r} in the "
+                    "annotations: respell the ids"
+                )
+    return ""
