@@ -54,6 +54,10 @@ class Clips:
     def __len__(self) -> int:
         return len(self.index)
 
+    def __getitem__(self, rows: Tensor) -> Clips:
+        """Return some of the clips."""
+        return Clips(self.index[rows], self.frames[rows], self.waves[rows], self.boxes[rows])
+
     @staticmethod
     def join(parts: Sequence[Clips]) -> Clips:
         """Return several batches as one, in order."""
@@ -75,37 +79,48 @@ class ClipSet(Dataset[Clips]):
     Parameters
     ----------
     shards
-        Folders with Parquet shards of ``avsl-data preprocess``.
+        Folders with Parquet shards of ``avsl-data preprocess``. Of a clip in several of them the first usable
+        row counts, so the set with boxes comes first.
     ids
         The clips wanted.
     config
         Section ``data`` of the training configuration.
+    need_boxes
+        Exclude clips without boxes: a labelled clip without them would teach that nothing in it sounds.
 
     Raises
     ------
     TrainInputError
-        A folder has no shards or a shard cannot be read.
+        A folder has no shards, or a shard or the first clip cannot be read.
     """
 
-    def __init__(self, shards: Sequence[Path], ids: Sequence[str], config: DataConfig) -> None:
+    def __init__(
+        self, shards: Sequence[Path], ids: Sequence[str], config: DataConfig, need_boxes: bool = False
+    ) -> None:
         self.config = config
         rows = _read_rows(shards, set(ids))
-        self.excluded = {
-            clip_id: _why_excluded(rows.get(clip_id)) for clip_id in ids if _why_excluded(rows.get(clip_id))
-        }
+        why = {clip_id: _why_excluded(rows.get(clip_id), need_boxes) for clip_id in ids}
+        self.excluded = {clip_id: reason for clip_id, reason in why.items() if reason}
         self.ids = [clip_id for clip_id in ids if clip_id not in self.excluded]
         self._rows = [rows[clip_id] for clip_id in self.ids]
-        self._cached = [self._decode(position) for position in range(len(self))] if config.cache else None
+        self._cached: Clips | None = None
+        if config.cache and self.ids:
+            self._cached = Clips.join([self._decode(position) for position in range(len(self))])
+            self._rows.clear()
+        if self.ids and not config.cache:
+            self._decode(0)  # a wrong sample rate is told at once, not by a worker some minutes later
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, position: int) -> Clips:
         """Return one clip as a batch of one."""
-        return self._cached[position] if self._cached is not None else self._decode(position)
+        return self._decode(position) if self._cached is None else self._cached[torch.tensor([position])]
 
     def batch(self, index: Tensor) -> Clips:
         """Return the clips at some positions as one batch."""
+        if self._cached is not None:
+            return self._cached[index]
         return Clips.join([self[int(position)] for position in index])
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Clips]:
@@ -113,13 +128,16 @@ class ClipSet(Dataset[Clips]):
         if self._cached is not None or not self.config.workers:
             yield from (self.batch(index) for index in indices)
             return
-        yield from DataLoader(
-            self,
-            batch_sampler=[index.tolist() for index in indices],
-            collate_fn=Clips.join,
-            num_workers=self.config.workers,
-            prefetch_factor=4,
-        )
+        try:
+            yield from DataLoader(
+                self,
+                batch_sampler=[index.tolist() for index in indices],
+                collate_fn=Clips.join,
+                num_workers=self.config.workers,
+                prefetch_factor=4,
+            )
+        except TrainInputError as error:  # a worker's traceback stands before its message
+            raise TrainInputError(str(error).rpartition("TrainInputError: ")[2].strip()) from error
 
     def in_order(self, size: int) -> Iterator[Clips]:
         """Yield every clip once, in order, in batches of up to ``size``."""
@@ -129,12 +147,20 @@ class ClipSet(Dataset[Clips]):
     def _decode(self, position: int) -> Clips:
         row = self._rows[position]
         boxes = np.asarray(row["boxes"] if row["boxes"] is not None else [], np.float32).reshape(-1, 4)
-        return Clips(
-            torch.tensor([position]),
-            _decode_frame(row["frame"]["bytes"], self.config.frame_size)[None],
-            _decode_wave(row["audio"]["bytes"], self.config, self.ids[position])[None],
-            torch.from_numpy(boxes)[None],
-        )
+        try:
+            frame = _decode_frame(row["frame"]["bytes"], self.config.frame_size)
+            samples, rate = _decode_wave(row["audio"]["bytes"])
+        except (OSError, RuntimeError) as error:  # what Pillow and soundfile raise
+            raise TrainInputError(
+                f"clip {self.ids[position]} cannot be decoded ({error}): delete its shard and make it again"
+            ) from error
+        if rate != self.config.sample_rate:
+            raise TrainInputError(
+                f"clip {self.ids[position]} has {rate} samples per second, data.sample_rate says "
+                f"{self.config.sample_rate}: preprocess the clips at that rate or change the configuration"
+            )
+        wave = _of_length(samples, round(self.config.clip_s * rate))
+        return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None])
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -171,15 +197,20 @@ def _read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, dict[str, Any
                     f"cannot read the shard {file}: {error}; delete it and make it again"
                 ) from error
             wanted = [name in ids for name in table["clip_id"].to_pylist()]
-            rows.update((row["clip_id"], row) for row in table.filter(wanted).to_pylist())
+            for row in table.filter(wanted).to_pylist():
+                known = rows.get(row["clip_id"])
+                if known is None or (known["status"] != "ok" and row["status"] == "ok"):
+                    rows[row["clip_id"]] = row
     return rows
 
 
-def _why_excluded(row: dict[str, Any] | None) -> str:
+def _why_excluded(row: dict[str, Any] | None, need_boxes: bool) -> str:
     """Return why a clip cannot be used, or an empty string."""
     if row is None:
         return "not in the shards"
-    return "" if row["status"] == "ok" else str(row["reason"])
+    if row["status"] != "ok":
+        return str(row["reason"])
+    return "no boxes" if need_boxes and not row["boxes"] else ""
 
 
 def _decode_frame(data: bytes, size: int) -> Tensor:
@@ -188,15 +219,14 @@ def _decode_frame(data: bytes, size: int) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _decode_wave(data: bytes, config: DataConfig, clip_id: str) -> Tensor:
-    """Return a FLAC file as int16 [n] of ``clip_s`` seconds; a shorter sound is repeated."""
+def _decode_wave(data: bytes) -> tuple[np.ndarray[Any, np.dtype[np.int16]], int]:
+    """Return the int16 samples of a FLAC file and how many there are per second."""
     import soundfile
 
     samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-    if rate != config.sample_rate:
-        raise TrainInputError(
-            f"clip {clip_id} has {rate} samples per second, data.sample_rate says {config.sample_rate}: "
-            "preprocess the clips at that rate or change the configuration"
-        )
-    n = round(config.clip_s * rate)
+    return samples, int(rate)
+
+
+def _of_length(samples: np.ndarray[Any, np.dtype[np.int16]], n: int) -> Tensor:
+    """Return the first ``n`` samples; a shorter sound is repeated."""
     return torch.from_numpy(np.resize(samples, n) if len(samples) < n else samples[:n].copy())

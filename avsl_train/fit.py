@@ -113,7 +113,7 @@ def read_training_clips(config: ExperimentConfig, shards: Sequence[Path], split:
     if LABELED not in subsets:
         raise TrainInputError(f"{split} has no subset {LABELED!r} (it has: {', '.join(subsets)})")
     clips = TrainingClips(
-        ClipSet(shards, subsets[LABELED], config.data),
+        ClipSet(shards, subsets[LABELED], config.data, need_boxes=True),
         ClipSet(shards, subsets.get(UNLABELED, []), config.data),
     )
     if not len(clips.labeled):
