@@ -25,13 +25,12 @@ class HardPL(Method):
         super().__init__(config, viewer, seed, n_unlabeled)
         assert isinstance(config.method, HardPLConfig)
         self.settings = config.method
-        self.first_step = round(self.settings.warmup * config.optim.steps)
         self.size = self.map_size
         self.store = LabelStore(n_unlabeled, self.size, beta=0.0)
 
     def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
         """Label every unlabelled clip from its weak view."""
-        if step < self.first_step:
+        if step < self.settings.warmup * self.config.optim.steps:
             return {}
         generator = self.stream("weak", "a", step)
         positive = 0.0

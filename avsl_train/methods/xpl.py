@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from avsl_train import losses
 from avsl_train.augment import uncrop
@@ -65,7 +66,8 @@ class XPL(Method):
                     self.stores[name].update(clips.index, self._label(p[name]), covered[name])
                 scores[clips.index] = reliability(p["a"], p["b"], covered["a"] & covered["b"]).cpu()
         self.selected = keep_most_reliable(scores, share if settings.curriculum else 1.0)
-        return {"rho": self.selected.float().mean().item(), "reliability": scores.mean().item()}
+        n = max(self.n_unlabeled, 1)
+        return {"rho": self.selected.sum().item() / n, "reliability": scores.sum().item() / n}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, once clips are selected, ``cross``."""
@@ -82,10 +84,14 @@ class XPL(Method):
         return terms
 
     def localize(self, view: View) -> Tensor:
-        """Return the mean of P_A and P_B, or one of them, as ``inference`` says [ours]."""
+        """Return the mean of P_A and P_B, or one of them, as ``inference`` says [ours].
+
+        The mean has the size of A's map.
+        """
         if self.settings.inference != "mean":
             return self.forward(self.settings.inference, view).probability
         p_a, p_b = (self.forward(name, view).probability for name in OTHER)
+        p_b = functional.interpolate(p_b, size=p_a.shape[-2:], mode="bilinear", align_corners=False)
         return (p_a + p_b) / 2
 
     def state(self) -> dict[str, dict[str, Tensor]]:
@@ -108,6 +114,8 @@ class XPL(Method):
         teacher = OTHER[name] if self.settings.labels == "cross" else name
         index, n = batch.unlabeled_index, batch.n_labeled
         label = self.stores[teacher].view(index, view.geometry[n:], output.logit.shape[-1])
+        if not self.settings.soft:
+            label = harden(label, 0.5)  # averaging and resampling made soft borders
         chosen = self.selected[index].to(label.device)
         return losses.masked_cross_entropy(output.logit[n:], label, chosen)
 
