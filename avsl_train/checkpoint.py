@@ -7,7 +7,6 @@ the previous one. It is read with ``weights_only=True``: tensors, numbers, strin
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +14,9 @@ from typing import Any, Final
 import torch
 
 from avsl_train.errors import TrainInputError
-from avsl_train.files import whole_file
+from avsl_train.files import DAMAGED, whole_file
 
 VERSION: Final = 1
-DAMAGED: Final = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError)
-"""What `torch.load` raises for a damaged file; which one depends on the byte where reading fails."""
 
 
 @dataclass

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+DAMAGED: Final = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError)
+"""What `torch.load` raises for a damaged file; which one depends on the byte where reading fails."""
 
 
 @contextmanager

@@ -87,6 +87,11 @@ def _power(spectrum: Tensor) -> Tensor:
     return spectrum.real.square() + spectrum.imag.square()
 
 
+def frequencies(config: DataConfig) -> int:
+    """Return the number of rows of a front end's spectrogram."""
+    return EZVSL_FRAME // 2 + 1 if config.frontend == "ezvsl" else config.mels
+
+
 def make_frontend(config: DataConfig) -> nn.Module:
     """Return the front end that a configuration names; it has no trained parameters."""
     if config.frontend == "ezvsl":

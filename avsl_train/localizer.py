@@ -19,6 +19,7 @@ from torch.nn import functional
 from avsl_train.config import DataConfig, ModelConfig
 from avsl_train.encoders.resnet import ResNet18Audio, ResNet18Visual
 from avsl_train.encoders.tiny import TinyAudio, TinyVisual
+from avsl_train.frontends import frequencies
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -68,7 +69,7 @@ class Localizer(nn.Module):
             self.visual = TinyVisual(model.width)
         else:
             self.visual = ResNet18Visual(model.stride, model.weights)
-        self.audio = TinyAudio(data.mels, model.width) if model.audio == "tiny" else ResNet18Audio()
+        self.audio = TinyAudio(frequencies(data), model.width) if model.audio == "tiny" else ResNet18Audio()
         self.visual_projection = nn.Conv2d(self.visual.channels, model.dim, 1)
         self.audio_projection = nn.Linear(self.audio.channels, model.dim)
         self.scale = nn.Parameter(torch.tensor(model.scale_init))

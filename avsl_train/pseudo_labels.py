@@ -14,8 +14,8 @@ from avsl_train.augment import Geometry, crop
 def sharpen(p: Tensor, temperature: float) -> Tensor:
     """Return q = p^(1/T) / (p^(1/T) + (1-p)^(1/T)) per pixel: MixMatch's, in binary form [ours].
 
-    Equal to sigmoid(logit(p) / T), which stays exact for p near 0 and 1. A resampled map may leave [0, 1] by a
-    rounding error; it is clamped, because the logit of such a value is NaN.
+    Equal to sigmoid(logit(p) / T), which stays exact for p near 0 and 1. A resampled map may leave [0, 1] by
+    a rounding error; it is clamped, because the logit of such a value is NaN.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 FLAT = 1e-6
-"""A map with a smaller standard deviation is constant: what it varies by is the rounding of its resampling."""
+"""A map with a smaller standard deviation is constant: it varies by the rounding of its resampling only."""
 
 
 def reliability(p_a: Tensor, p_b: Tensor, weight: Tensor) -> Tensor:

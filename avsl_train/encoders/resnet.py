@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from avsl_train.errors import TrainInputError
+from avsl_train.files import DAMAGED
 
 CHANNELS = 512
 
@@ -62,7 +63,13 @@ class ResNet18Audio(nn.Module):
 def _trunk(stride: int, weights: str | None) -> nn.Sequential:
     network = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
     if weights not in (None, "imagenet"):
-        network.load_state_dict(_read_weights(Path(str(weights))))
+        try:
+            network.load_state_dict(_read_weights(Path(str(weights))))
+        except RuntimeError as error:
+            raise TrainInputError(
+                f"model.weights: {weights} is no state_dict of torchvision's resnet18 "
+                f"({str(error).splitlines()[-1].strip()})"
+            ) from error
     if stride == 16:
         block = network.layer4[0]
         block.conv1.stride = (1, 1)
@@ -77,4 +84,6 @@ def _read_weights(path: Path) -> dict[str, Any]:
         raise TrainInputError(
             f"model.weights: no file {path}; use `imagenet` to let torchvision download them, or null"
         ) from error
+    except DAMAGED as error:
+        raise TrainInputError(f"model.weights: {path} cannot be read as a state_dict") from error
     return state
