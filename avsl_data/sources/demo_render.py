@@ -152,7 +152,6 @@ def render_sound(spec: DemoSpec, scene: DemoScene) -> NDArray[np.float32]:
     fade = np.clip(np.minimum(time, time[-1] - time) / 0.02, 0, 1)
     level = 0.12 * 10 ** (rng.uniform(-6, 3) / 20)
     noise = rng.normal(0, 0.12 * 10 ** (-26 / 20), size=n)
-    return np.clip(tone * fade * level + noise, -1, 1).astype(np.float32)
     mixed: NDArray[np.float32] = np.clip(tone * fade * level + noise, -1, 1).astype(np.float32)
     return mixed
 

@@ -57,9 +57,17 @@ HEARD: Final = tuple(name for name in CLASSES if name not in UNHEARD)
 AREA_LOGIT_MEAN: Final = -1.10
 AREA_LOGIT_SCALE: Final = 1.445
 AREA_RANGE: Final = (0.012, 0.88)
-SILENT_COUNT_PROBABILITIES: Final = (0.10, 0.30, 0.35, 0.25)
+SILENT_COUNT_PROBABILITIES: Final = (0.05, 0.25, 0.35, 0.35)
+SILENT_SCALE_DEVIATION: Final = 0.5
+"""Standard deviation of the log of a silent object's area relative to the sounding one's."""
+
 MAX_OVERLAP: Final = 0.08
 """Largest share of the smaller of two boxes that the other one may cover."""
+
+PLACING_TRIES: Final = 120
+
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in [0, 1]."""
 
 _ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 
@@ -130,7 +138,7 @@ class DemoObject:
 
     shape: str
     colour: str
-    box: tuple[float, float, float, float]
+    box: Box
     velocity: tuple[float, float]
     tint: tuple[int, int, int]
 
@@ -156,7 +164,7 @@ class DemoScene:
         return self.sounding.label
 
     @property
-    def boxes(self) -> list[tuple[float, float, float, float]]:
+    def boxes(self) -> list[Box]:
         """Ground truth: the sounding object's box, xyxy in [0, 1]."""
         return [self.sounding.box]
 
@@ -226,7 +234,7 @@ def _draw_scene(
     silent: list[DemoObject] = []
     for _ in range(int(rng.choice(len(SILENT_COUNT_PROBABILITIES), p=SILENT_COUNT_PROBABILITIES))):
         other = _silent_label(rng, label, silent_pool, [item.label for item in silent])
-        box = _free_box(rng, [sounding.box, *(item.box for item in silent)])
+        box = _free_box(rng, sounding.box, [item.box for item in silent])
         if box is not None:
             silent.append(_draw_object(rng, other, box))
     stream = int(rng.integers(2**62))
@@ -247,7 +255,7 @@ def _draw_area(rng: np.random.Generator) -> float:
     return float(np.clip(1 / (1 + math.exp(-logit)), *AREA_RANGE))
 
 
-def _draw_box(rng: np.random.Generator, area: float) -> tuple[float, float, float, float]:
+def _draw_box(rng: np.random.Generator, area: float) -> Box:
     """Place a box of the given area anywhere inside the image, with an aspect ratio of up to 1.4."""
     log_limit = min(math.log(1.4), -math.log(area) * 0.95)
     aspect = math.exp(rng.uniform(-log_limit, log_limit))
@@ -256,30 +264,35 @@ def _draw_box(rng: np.random.Generator, area: float) -> tuple[float, float, floa
     return (float(x0), float(y0), float(x0 + width), float(y0 + height))
 
 
-def _free_box(
-    rng: np.random.Generator, taken: list[tuple[float, float, float, float]]
-) -> tuple[float, float, float, float] | None:
-    """Place one more box that hardly overlaps the others, or None where no room is left."""
-    for attempt in range(60):
-        box = _draw_box(rng, _draw_area(rng) * 0.96**attempt)
-        if all(_covered_share(box, other) <= MAX_OVERLAP for other in taken):
+def _free_box(rng: np.random.Generator, sounding: Box, silent: list[Box]) -> Box | None:
+    """Place one more box that hardly overlaps the others, or None where no room is left.
+
+    Its area is like the sounding one's, so that size does not tell which object sounds; where that does not
+    fit, it shrinks from try to try.
+    """
+    wanted = _area(sounding) * math.exp(rng.normal(0, SILENT_SCALE_DEVIATION))
+    for attempt in range(PLACING_TRIES):
+        box = _draw_box(rng, float(np.clip(wanted * 0.975**attempt, *AREA_RANGE)))
+        if all(_covered_share(box, other) <= MAX_OVERLAP for other in (sounding, *silent)):
             return box
     return None
 
 
-def _covered_share(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
+def _area(box: Box) -> float:
+    """Return the area of a box as a share of the image."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _covered_share(first: Box, second: Box) -> float:
     """Return the intersection of two boxes as a share of the smaller one."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
         return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return width * height / min(areas)
+    return width * height / min(_area(first), _area(second))
 
 
-def _draw_object(rng: np.random.Generator, label: str, box: tuple[float, float, float, float]) -> DemoObject:
+def _draw_object(rng: np.random.Generator, label: str, box: Box) -> DemoObject:
     colour, shape = label.split()
     angle = rng.uniform(0, 2 * math.pi)
     speed = rng.uniform(0.01, 0.04)
