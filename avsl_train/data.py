@@ -125,7 +125,7 @@ class ClipSet(Dataset[Clips]):
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Clips]:
         """Yield one batch per index tensor, in order; decoded ahead by workers unless cached."""
-        if self._cached is not None or not self.config.workers:
+        if self._cached is not None or not self.config.workers or not indices:
             yield from (self.batch(index) for index in indices)
             return
         try:
@@ -174,8 +174,9 @@ def read_split(path: Path) -> dict[str, list[str]]:
     try:
         table = pq.read_table(path, columns=["clip_id", "subset"])
     except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
         raise TrainInputError(
-            f"cannot read the split {path}: {error}; make one with `avsl-data split`"
+            f"cannot read the split {path}: {reason}; make one with `avsl-data split`"
         ) from error
     subsets: dict[str, list[str]] = {}
     for clip_id, subset in zip(*(table[name].to_pylist() for name in ("clip_id", "subset")), strict=True):
@@ -193,8 +194,9 @@ def _read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, dict[str, Any
             try:
                 table = pq.read_table(file, columns=list(COLUMNS))
             except (OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
                 raise TrainInputError(
-                    f"cannot read the shard {file}: {error}; delete it and make it again"
+                    f"cannot read the shard {file}: {reason}; delete it and make it again"
                 ) from error
             wanted = [name in ids for name in table["clip_id"].to_pylist()]
             for row in table.filter(wanted).to_pylist():
