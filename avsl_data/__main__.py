@@ -91,6 +91,7 @@ def _add(commands: Commands[_Parser], name: str, summary: str, example: str) -> 
         description=summary,
         epilog=f"example:\n  {PROGRAM} {name} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 

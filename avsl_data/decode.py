@@ -9,6 +9,7 @@ Where a file has several video or audio streams, the first of each is used, ever
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 FFMPEG_VARIABLE: Final = "AVSL_FFMPEG"
 FFMPEG_TIMEOUT_S: Final = 600.0
-FFMPEG_GLOBAL_ARGUMENTS: Final = ("-y", "-nostdin", "-v", "error", "-xerror")
-"""``-xerror`` makes an undecodable packet an error; without it ffmpeg ends with code 0."""
+FFMPEG_GLOBAL_ARGUMENTS: Final = ("-y", "-nostdin", "-v", "error")
 DETAIL_CHARACTERS: Final = 300
 DISK_FULL: Final = "No space left on device"
 _US_PER_S: Final = 1_000_000
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
 class BadMediaError(Exception):
@@ -99,7 +100,7 @@ def ffmpeg_executable() -> str:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def run_ffmpeg(stream: Any, stdin: bytes | None = None) -> None:
+def run_ffmpeg(stream: Any, stdin: bytes | None = None, *, strict: bool = True) -> None:
     """Run one ffmpeg call that was composed with ffmpeg-python.
 
     Parameters
@@ -108,6 +109,8 @@ def run_ffmpeg(stream: Any, stdin: bytes | None = None) -> None:
         Output, or merged outputs, of ffmpeg-python.
     stdin
         Bytes for ``pipe:``.
+    strict
+        Whether an undecodable packet is an error; ffmpeg's own habit is to end with code 0.
 
     Raises
     ------
@@ -118,14 +121,15 @@ def run_ffmpeg(stream: Any, stdin: bytes | None = None) -> None:
     """
     import ffmpeg
 
-    command = [ffmpeg_executable(), *FFMPEG_GLOBAL_ARGUMENTS, *ffmpeg.get_args(stream)]
+    strictness = ["-xerror"] if strict else []
+    command = [ffmpeg_executable(), *FFMPEG_GLOBAL_ARGUMENTS, *strictness, *ffmpeg.get_args(stream)]
     source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
         done = subprocess.run(command, capture_output=True, timeout=FFMPEG_TIMEOUT_S, check=False, **source)
     except subprocess.TimeoutExpired as error:
         raise BadMediaError("damaged", f"ffmpeg did not end within {FFMPEG_TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        lines = _ADDRESS.sub("", done.stderr.decode(errors="replace")).strip().splitlines()
         if any(DISK_FULL in line for line in lines):
             raise StopEverythingError(f"the disk is full: {lines[-1]}")
         raise BadMediaError("damaged", "ffmpeg: " + (lines[0] if lines else f"exit code {done.returncode}"))
@@ -270,3 +274,45 @@ def _decode(path: Path, facts: MediaFacts) -> MediaFacts:
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise BadMediaError("damaged", f"decoding failed after {video_s:.2f} s of video: {error}") from error
     return MediaFacts(frames > 0, audio_s > 0, facts.width, facts.height, video_s, audio_s)
+
+
+def check_region(path: Path, start_s: float, end_s: float) -> None:
+    """Decode a part of a file, and nothing after it.
+
+    Parameters
+    ----------
+    path
+        A file with both streams.
+    start_s, end_s
+        The part; decoding begins at the key frame before it.
+
+    Raises
+    ------
+    BadMediaError
+        ``damaged`` if a packet of the part cannot be decoded.
+    """
+    import av
+
+    try:
+        with av.open(media_url(path)) as container:
+            video, audio = container.streams.video[0], container.streams.audio[0]
+            container.seek(int(start_s * _US_PER_S))
+            unfinished = {video.index, audio.index}
+            for packet in container.demux(video, audio):
+                if packet.stream.index not in unfinished:
+                    continue
+                if packet.is_corrupt:
+                    raise BadMediaError("damaged", f"a broken packet between {start_s:g} s and {end_s:g} s")
+                times = [
+                    frame.time
+                    for frame in packet.decode()
+                    if isinstance(frame, av.VideoFrame | av.AudioFrame) and frame.time is not None
+                ]
+                if times and max(times) >= end_s:
+                    unfinished.discard(packet.stream.index)
+                if not unfinished:
+                    return
+    except av.FFmpegError as error:
+        raise BadMediaError(
+            "damaged", f"decoding failed between {start_s:g} s and {end_s:g} s: {error}"
+        ) from error

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from avsl_data.decode import BadMediaError, MediaFacts, media_url, probe, require_streams, run_ffmpeg, verify
+from avsl_data.decode import (
+    BadMediaError,
+    MediaFacts,
+    check_region,
+    media_url,
+    probe,
+    require_streams,
+    run_ffmpeg,
+    verify,
+)
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.failures import TRANSIENT
 from avsl_data.fetch import FetchFailedError, FetchPolicy, fetch_video, work_folder
@@ -220,8 +229,6 @@ def cut_clip(source: Path, facts: MediaFacts, clip: CatalogClip, path: Path) -> 
     BadMediaError
         If the video ends too early or the clip cannot be decoded.
     """
-    import ffmpeg
-
     length: dict[str, float] = {} if clip.end_s is None else {"t": clip.end_s - clip.start_s}
     min_s = MIN_SHARE * length.get("t", 0.0)
     promised_s = min(facts.video_s, facts.audio_s)
@@ -229,24 +236,37 @@ def cut_clip(source: Path, facts: MediaFacts, clip: CatalogClip, path: Path) -> 
         raise BadMediaError(
             "too_short", f"the video lasts {promised_s:.2f} s, the clip starts at {clip.start_s:g} s"
         )
-    media = ffmpeg.input(media_url(source), ss=clip.start_s, threads=1, **length)
+    with replacing(path, work=source.parent) as temporary:
+        cut = _cut_arguments(source, facts, clip.start_s, length, temporary)
+        try:
+            run_ffmpeg(cut)
+        except BadMediaError:
+            # ffmpeg reads ahead, and what is broken may come after the clip: whether it gets there is chance.
+            check_region(source, clip.start_s, promised_s if clip.end_s is None else clip.end_s)
+            run_ffmpeg(cut, strict=False)
+        found = _verify_cut(temporary, min_s, clip)
+    return min(found.video_s, found.audio_s)
+
+
+def _cut_arguments(
+    source: Path, facts: MediaFacts, start_s: float, length: dict[str, float], target: Path
+) -> Any:
+    """Compose the ffmpeg call of a cut."""
+    import ffmpeg
+
+    media = ffmpeg.input(media_url(source), ss=start_s, threads=1, **length)
     picture = media["v:0"]
     if facts.width % 2 or facts.height % 2:  # H.264 with 4:2:0 colour needs even sizes
         picture = picture.filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2")
-    with replacing(path, work=source.parent) as temporary:
-        run_ffmpeg(
-            ffmpeg.output(
-                picture,
-                media["a:0"],
-                media_url(temporary),
-                format="mp4",
-                threads=1,
-                **VIDEO_ARGUMENTS,
-                **AUDIO_ARGUMENTS,
-            )
-        )
-        cut = _verify_cut(temporary, min_s, clip)
-    return min(cut.video_s, cut.audio_s)
+    return ffmpeg.output(
+        picture,
+        media["a:0"],
+        media_url(target),
+        format="mp4",
+        threads=1,
+        **VIDEO_ARGUMENTS,
+        **AUDIO_ARGUMENTS,
+    )
 
 
 def _verify_cut(path: Path, min_s: float, clip: CatalogClip) -> MediaFacts:

@@ -27,7 +27,7 @@ MS_PER_S: Final = 1000
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLIP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}_[0-9]{6}")
 _TAIL_SECONDS = re.compile(r"_([0-9]{6})")
-_TAIL_MILLISECONDS = re.compile(r"_([0-9]{1,9})_([0-9]{1,9})")
+_TAIL_MILLISECONDS = re.compile(r"_([0-9]{1,9})_([0-9]{1,10})")
 _TAIL_COMMA = re.compile(r",([0-9]{1,6})")
 _FILE_SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".jpg", ".png", ".wav")
 
@@ -199,7 +199,7 @@ def hash_of(*parts: object) -> int:
     Examples
     --------
     >>> hash_of("-0BIyqJj9ZU") % 16
-    2
+    6
     """
     digest = hashlib.sha256("|".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big")

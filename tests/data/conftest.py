@@ -26,7 +26,15 @@ SAMPLE_RATE = 16000
 @pytest.fixture(scope="session")
 def tiny_spec() -> DemoSpec:
     return DemoSpec(
-        seed=3, n_videos=4, scenes_per_video=3, scene_s=1, size=SIZE, fps=FPS, frame_time_s=0.4, n_val=1, n_test=1
+        seed=3,
+        n_videos=4,
+        scenes_per_video=3,
+        scene_s=1,
+        size=SIZE,
+        fps=FPS,
+        frame_time_s=0.4,
+        n_val=1,
+        n_test=1,
     )
 
 
@@ -42,7 +50,9 @@ def tiny_site(tiny_spec: DemoSpec, tmp_path_factory: pytest.TempPathFactory) -> 
 def make_video() -> Callable[..., Path]:
     """Write a video whose frame t is of grey level 8 t and whose sound is a sine."""
 
-    def make(path: Path, seconds: int = 3, *, size: tuple[int, int] = (SIZE, SIZE), tone: float = 0.3) -> Path:
+    def make(
+        path: Path, seconds: int = 3, *, size: tuple[int, int] = (SIZE, SIZE), tone: float = 0.3
+    ) -> Path:
         height, width = size
         grey = np.minimum(np.arange(seconds * FPS) * 8, 255).astype(np.uint8)
         frames = np.broadcast_to(grey[:, None, None, None], (len(grey), height, width, 3))
@@ -61,7 +71,13 @@ def make_catalog(tmp_path: Path) -> Callable[..., Path]:
     def make(videos: dict[str, int], *, length_s: float = 1.0, url: str = "demo:///videos/{}.mp4") -> Path:
         clips = [
             CatalogClip(
-                f"{video}_{start:06d}", video, url.format(video), float(start), start + length_s, "red disc", "train"
+                f"{video}_{start:06d}",
+                video,
+                url.format(video),
+                float(start),
+                start + length_s,
+                "red disc",
+                "train",
             )
             for video, n_clips in videos.items()
             for start in range(n_clips)
@@ -77,8 +93,8 @@ def make_catalog(tmp_path: Path) -> Callable[..., Path]:
 class FaultyServer:
     """A site server that counts requests and fails on demand.
 
-    ``statuses`` maps a path to the statuses of its next answers (0 serves the file, -1 hangs up in the middle);
-    the last one stays.
+    ``statuses`` maps a path to the statuses of its next answers (0 serves the file, -1 hangs up in the
+    middle); the last one stays.
     """
 
     base_url: str = ""
@@ -102,7 +118,7 @@ def serve() -> Iterator[Callable[[Path], FaultyServer]]:
         state = FaultyServer()
 
         class Handler(SiteHandler):
-            def do_GET(self) -> None:
+            def do_GET(self) -> None:  # noqa: N802 - the base class names it so
                 status = state.next_status(self.path)
                 if status > 0:
                     self.send_error(status)

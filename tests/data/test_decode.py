@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avsl_data.decode import BadMediaError, ffmpeg_executable, probe, run_ffmpeg, verify
+from avsl_data.decode import BadMediaError, check_region, ffmpeg_executable, probe, run_ffmpeg, verify
 from avsl_data.errors import DataInputError
 
 MakeVideo = Callable[..., Path]
@@ -57,6 +57,16 @@ def test_a_truncated_file_without_its_index(make_video: MakeVideo, tmp_path: Pat
         probe(tmp_path / "b.mp4")
 
 
+def test_a_region_is_judged_by_itself(tiny_site: Path, tmp_path: Path) -> None:
+    """A video of three seconds that breaks off after 60 % of its bytes has a good beginning and a bad end."""
+    whole = sorted((tiny_site / "videos").glob("*.mp4"))[0].read_bytes()
+    path = tmp_path / "a.mp4"
+    path.write_bytes(whole[: int(len(whole) * 0.6)])
+    check_region(path, 0.0, 1.0)
+    with pytest.raises(BadMediaError, match="damaged"):
+        check_region(path, 1.0, 2.0)
+
+
 EDGE_FILES = {
     "FwVYUHKoLtQ_000034.wav": "no_video",
     "decord__corrupted.mp4": "no_audio",
@@ -84,7 +94,22 @@ def test_damage_that_ffmpeg_forgives_is_found(shared: Path, tmp_path: Path) -> N
     damaged = shared / "clips" / "edge" / "decord__corrupted.mp4"
     sound = shared / "clips" / "edge" / "FwVYUHKoLtQ_000034.wav"
     path = tmp_path / "both.mp4"
-    _ffmpeg("-i", damaged, "-i", sound, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", "-shortest", path)
+    _ffmpeg(
+        "-i",
+        damaged,
+        "-i",
+        sound,
+        "-map",
+        "0:v",
+        "-map",
+        "1:a",
+        "-c:v",
+        "copy",
+        "-c:a",
+        "aac",
+        "-shortest",
+        path,
+    )
     with pytest.raises(BadMediaError, match="damaged: decoding failed"):
         verify(path)
 
@@ -101,5 +126,5 @@ def test_ffmpeg_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ffmpeg_failures_carry_the_first_message(tmp_path: Path) -> None:
     import ffmpeg
 
-    with pytest.raises(BadMediaError, match="damaged: ffmpeg: .*No such file"):
+    with pytest.raises(BadMediaError, match=r"damaged: ffmpeg: .*No such file"):
         run_ffmpeg(ffmpeg.output(ffmpeg.input(str(tmp_path / "absent.mp4")), str(tmp_path / "x.mp4")))

@@ -26,14 +26,27 @@ def download(tmp_path: Path) -> Callable[..., dict[str, LedgerRow]]:
 
     def run(catalog: Path, base_url: str, policy: FetchPolicy = FAST) -> dict[str, LedgerRow]:
         ledger = tmp_path / "ledger" / "0000.parquet"
-        download_bucket(read_bucket(catalog, 0), FromNetwork(tmp_path / "clips" / "0000", policy, base_url), ledger)
+        download_bucket(
+            read_bucket(catalog, 0), FromNetwork(tmp_path / "clips" / "0000", policy, base_url), ledger
+        )
         return {row.clip_id: row for row in read_ledger(ledger)}
 
     return run
 
 
 def _remux(source: Path, target: Path, *arguments: str) -> None:
-    command = [ffmpeg_executable(), "-y", "-v", "error", "-i", str(source), "-c", "copy", *arguments, str(target)]
+    command = [
+        ffmpeg_executable(),
+        "-y",
+        "-v",
+        "error",
+        "-i",
+        str(source),
+        "-c",
+        "copy",
+        *arguments,
+        str(target),
+    ]
     subprocess.run(command, check=True)
 
 
@@ -93,7 +106,9 @@ def test_faults_are_rows_and_the_run_goes_on(
     )
 
 
-def test_cuts_are_exact(tmp_path: Path, make_video: Any, make_catalog: Any, serve: Any, download: Any) -> None:
+def test_cuts_are_exact(
+    tmp_path: Path, make_video: Any, make_catalog: Any, serve: Any, download: Any
+) -> None:
     """Frame t of the video is of grey level 8 t: clip k must begin at level 80 k, whatever the key frames."""
     import av
 
@@ -114,7 +129,17 @@ def test_odd_sizes_and_ids_that_look_like_options(
     source = make_video(tmp_path / "even.mp4", 1)
     target = tmp_path / "site" / "videos" / "--rm_-rf0_0.mp4"
     target.parent.mkdir(parents=True)
-    command = [ffmpeg_executable(), "-v", "error", "-i", str(source), "-vf", "scale=63:61", "-pix_fmt", "yuv444p"]
+    command = [
+        ffmpeg_executable(),
+        "-v",
+        "error",
+        "-i",
+        str(source),
+        "-vf",
+        "scale=63:61",
+        "-pix_fmt",
+        "yuv444p",
+    ]
     subprocess.run([*command, str(target)], check=True)
     rows = download(make_catalog({"--rm_-rf0_0": 1}), serve(tmp_path / "site").base_url)
     row = rows["--rm_-rf0_0_000000"]
@@ -208,7 +233,10 @@ def test_a_clip_that_was_damaged_later_is_fetched_anew(
 
 
 def test_the_address_must_be_served(tmp_path: Path, make_catalog: Any) -> None:
-    for url, message in (("demo:///videos/{}.mp4", "add --site DIR"), ("folder:///{}.mp4", "add --from-folder DIR")):
+    for url, message in (
+        ("demo:///videos/{}.mp4", "add --site DIR"),
+        ("folder:///{}.mp4", "add --from-folder DIR"),
+    ):
         catalog = make_catalog({"good0000000": 1}, url=url)
         with pytest.raises(DataInputError, match=message):
             download_bucket(read_bucket(catalog, 0), FromNetwork(tmp_path, FAST), tmp_path / "l.parquet")

@@ -14,11 +14,10 @@ MESSAGES = {
     "[youtube] x: Private video. Sign in if you've been granted access to this video": "gone",
     "[youtube] x: Video unavailable": "gone",
     "[youtube] x: Video unavailable. This video has been removed by the uploader": "gone",
-    "[youtube] x: This video is no longer available because the YouTube account associated with this video has "
-    "been terminated.": "gone",
-    "[youtube] x: Video unavailable. This video contains content from SME, who has blocked it on copyright grounds": "gone",
+    "[youtube] x: This video is no longer available because the account has been terminated.": "gone",
+    "[youtube] x: Video unavailable. This video contains content blocked on copyright grounds": "gone",
     "[youtube] x: Sign in to confirm your age. This video may be inappropriate for some users.": "gone",
-    "[youtube] x: Video unavailable. The uploader has not made this video available in your country": "blocked",
+    "[youtube] x: Video unavailable. The uploader has not made this available in your country": "blocked",
     "[youtube] x: Sign in to confirm you’re not a bot. Use --cookies-from-browser": "stopped",
     "[youtube] x: Video unavailable. This content isn't available, try again later.": "stopped",
     "[youtube] x: HTTP Error 429: Too Many Requests": "stopped",
@@ -32,7 +31,9 @@ MESSAGES = {
 
 @pytest.mark.parametrize(("message", "reason"), MESSAGES.items())
 def test_messages(message: str, reason: str) -> None:
-    failure = classify(DownloadError(f"\x1b[0;31mERROR:\x1b[0m {message}; please report this issue on GitHub"))
+    failure = classify(
+        DownloadError(f"\x1b[0;31mERROR:\x1b[0m {message}; please report this issue on GitHub")
+    )
     assert failure.reason == reason
     assert "\x1b" not in failure.detail
     assert "report" not in failure.detail
@@ -49,7 +50,15 @@ class _Response:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(404, "gone"), (410, "gone"), (403, "blocked"), (451, "blocked"), (429, "stopped"), (500, "transient"), (503, "transient")],
+    [
+        (404, "gone"),
+        (410, "gone"),
+        (403, "blocked"),
+        (451, "blocked"),
+        (429, "stopped"),
+        (500, "transient"),
+        (503, "transient"),
+    ],
 )
 @pytest.mark.parametrize("wrapped_by", ["cause", "exc_info"])
 def test_statuses(status: int, reason: str, wrapped_by: str) -> None:
@@ -68,7 +77,10 @@ def test_network_errors_without_a_known_message() -> None:
 
 
 def test_a_page_without_video() -> None:
-    assert classify(DownloadError("x", (UnsupportedError, UnsupportedError("http://127.0.0.1/a"), None))).reason == "no_video"
+    assert (
+        classify(DownloadError("x", (UnsupportedError, UnsupportedError("http://127.0.0.1/a"), None))).reason
+        == "no_video"
+    )
 
 
 def test_error_chains_may_be_circular() -> None:

@@ -21,7 +21,7 @@ def test_all_spellings_agree(video_id: str, start_s: int) -> None:
     assert make_clip_id(video_id, start_s) == expected
     assert normalise(expected) == expected
     assert normalise(f"{expected}.mp4\r\n") == expected
-    assert normalise(f"{video_id}_{start_s * 1000}_{start_s * 1000 + 10000}"[:40]) == expected
+    assert normalise(f"{video_id}_{start_s * 1000}_{start_s * 1000 + 10000}") == expected
     assert normalise(f"{video_id},{start_s}") == expected
 
 
@@ -37,7 +37,17 @@ def test_six_digit_milliseconds_are_not_taken_for_seconds() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "abc", "../../etc/pw_000001", "a/b_000001", "x;rm -rf_000001", "$(id)_000001", "ab_00001", "a\n_000001", "ü_000001"],
+    [
+        "",
+        "abc",
+        "../../etc/pw_000001",
+        "a/b_000001",
+        "x;rm -rf_000001",
+        "$(id)_000001",
+        "ab_00001",
+        "a\n_000001",
+        "ü_000001",
+    ],
 )
 def test_what_is_no_clip_id_is_refused(text: str) -> None:
     with pytest.raises(DataInputError, match="no clip id"):

@@ -17,7 +17,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 def test_mirror(tmp_path: Path) -> None:
     remote = Remote("https://example.org/data/list.csv", SHA256, "none")
-    with pytest.raises(DataInputError, match="has no copy of https://example.org/data/list.csv"):
+    with pytest.raises(DataInputError, match=r"has no copy of https://example\.org/data/list\.csv"):
         fetch(remote, mirror=tmp_path)
     path = tmp_path / "example.org" / "data" / "list.csv"
     path.parent.mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_a_changed_file_never_enters_the_cache(tmp_path: Path, serve: Any) -> No
     server = serve(tmp_path / "site")
     with pytest.raises(DataInputError, match="is not the published"):
         fetch(Remote(f"{server.base_url}/list.csv", SHA256, "none"), cache=tmp_path / "cache")
-    with pytest.raises(DataInputError, match="cannot fetch .*404.*--mirror"):
+    with pytest.raises(DataInputError, match=r"cannot fetch .*404.*--mirror"):
         fetch(Remote(f"{server.base_url}/absent.csv", SHA256, "none"), cache=tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 

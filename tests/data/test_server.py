@@ -64,7 +64,16 @@ def test_a_range_outside_the_file(connection: http.client.HTTPConnection) -> Non
 
 @pytest.mark.parametrize(
     "target",
-    ["/absent", "/videos", "/", "/../secret.txt", "/%2e%2e/secret.txt", "//etc/passwd", "/link.txt", "/a%00b"],
+    [
+        "/absent",
+        "/videos",
+        "/",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "//etc/passwd",
+        "/link.txt",
+        "/a%00b",
+    ],
 )
 def test_what_is_not_served(connection: http.client.HTTPConnection, target: str) -> None:
     status, _, body = _ask(connection, target)

@@ -26,7 +26,7 @@ def test_conformance(name: str) -> None:
     for heading in ("**Size.**", "**How made.**", "**Known faults.**"):
         assert heading in text
     assert text.index("**Size.**") < text.index("**How made.**") < text.index("**Known faults.**")
-    assert source.NAME == name
+    assert name == source.NAME
     assert source.LICENSE
     assert {"site", "mirror", "list_name", "clips", "annotations"} >= source.INPUTS
     assert bool(source.REMOTES) == ("mirror" in source.INPUTS)
@@ -48,7 +48,7 @@ def test_remotes_are_those_of_the_mirror(shared: Path) -> None:
 
 
 def test_unknown_sources_and_useless_inputs() -> None:
-    with pytest.raises(DataInputError, match="did you mean 'vggss'.*demo, folder, vggsound, vggss"):
+    with pytest.raises(DataInputError, match=r"did you mean 'vggss'.*demo, folder, vggsound, vggss"):
         source_named("vgg-ss", Inputs())
     with pytest.raises(DataInputError, match="'vggss' does not use --list, --site: it takes --mirror"):
         source_named("vggss", Inputs(site=Path(), list_name="x"))
@@ -102,9 +102,13 @@ LEAKS = {  # clips of VGG-SS in a list, and of VGGSound's test table
 def test_vggsound_lists(name: str, shared: Path) -> None:
     inputs = Inputs(mirror=shared / "mirror", list_name=name)
     clips = SOURCES["vggsound"].catalog(inputs)
-    expected = 144_000 if "144k" in name else 10_000 if "10k" in name else 59_468 if "ezvsl" in name else 70_000
+    expected = (
+        144_000 if "144k" in name else 10_000 if "10k" in name else 59_468 if "ezvsl" in name else 70_000
+    )
     assert len({clip.clip_id for clip in clips}) == len(clips) == expected
-    assert all(clip.video_id == video_id_of(clip.clip_id) and clip.end_s == clip.start_s + 10 for clip in clips)
+    assert all(
+        clip.video_id == video_id_of(clip.clip_id) and clip.end_s == clip.start_s + 10 for clip in clips
+    )
     vggss = {clip.clip_id for clip in SOURCES["vggss"].boxes(Inputs(mirror=shared / "mirror"))}
     in_vggss, in_test = LEAKS.get(name, (None, None))
     if in_vggss is not None:
@@ -132,7 +136,9 @@ def test_demo(tiny_site: Path, tiny_spec: DemoSpec) -> None:
         (scene.clip_id, scene.label, video.official_split) for video, scene in scenes
     ]
     assert all(c.start_s == start_of(c.clip_id) and c.end_s == c.start_s + tiny_spec.scene_s for c in clips)
-    assert all(re.fullmatch(rf"demo:///videos/{c.video_id}\.mp4\?sha256=[0-9a-f]{{16}}", c.url) for c in clips)
+    assert all(
+        re.fullmatch(rf"demo:///videos/{c.video_id}\.mp4\?sha256=[0-9a-f]{{16}}", c.url) for c in clips
+    )
     boxes = SOURCES["demo"].boxes(inputs)
     assert [clip.boxes for clip in boxes] == [tuple(scene.boxes) for _, scene in scenes]
 
@@ -150,7 +156,9 @@ def test_demo_without_a_site(tmp_path: Path) -> None:
 def test_folder_keeps_annotated_clips_without_a_file(tmp_path: Path) -> None:
     (tmp_path / "abc_000000.mp4").touch()
     (tmp_path / "ab-_def_000001.mkv").touch()
-    entries = [{"file": name, "class": "dog", "bbox": [[0, 0, 1, 1]]} for name in ("abc_000000", "gone_000002")]
+    entries = [
+        {"file": name, "class": "dog", "bbox": [[0, 0, 1, 1]]} for name in ("abc_000000", "gone_000002")
+    ]
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
     inputs = Inputs(clips=tmp_path, annotations=tmp_path / "boxes.json")
     clips = SOURCES["folder"].catalog(inputs)
@@ -183,7 +191,10 @@ def test_folder_names_are_checked(tmp_path: Path) -> None:
         ('[{"file": "abc_000000", "bbox": []}]', r"an entry is not \{file, class, bbox"),
         ('[{"file": "abc_000000", "class": "x", "bbox": [[1, 2, 3]]}]', "an entry is not"),
         ('[{"file": "../x", "class": "x", "bbox": []}]', "no clip id"),
-        ('[{"file": "abc_000000", "class": "x", "bbox": []}, {"file": "abc_000000", "class": "x", "bbox": []}]', "twice"),
+        (
+            '[{"file": "a_000000", "class": "", "bbox": []}, {"file": "a_000000", "class": "", "bbox": []}]',
+            "twice",
+        ),
         ('["abc_000000"]', "an entry is not"),
     ],
 )
