@@ -129,7 +129,7 @@ def _rows(
             for start in range(0, len(ledger), schema.SHARD_ROWS_PER_GROUP):
                 yield from pool.map(work, ledger[start : start + schema.SHARD_ROWS_PER_GROUP])
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 

@@ -154,7 +154,7 @@ def _render_missing(spec: DemoSpec, videos: list[DemoVideo], site: Path, workers
                 done.result()
                 progress.step()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 

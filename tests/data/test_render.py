@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -72,3 +77,23 @@ def test_a_folder_of_other_videos_is_left_alone(tiny_spec: DemoSpec, tmp_path: P
     with pytest.raises(DataInputError, match="not rendered here"):
         render_site(tiny_spec, tmp_path)
     assert _files(tmp_path).keys() == {"videos/holiday.mp4"}
+
+
+def test_interrupted_by_the_user(tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of the group; videos that are whole stay, and only those."""
+    flags = ["--out", str(tmp_path), "--videos", "40", "--val", "1", "--test", "2", "--workers", "2"]
+    command = [sys.executable, "-m", "avsl_data", "render", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list((tmp_path / "videos").glob("*.mp4")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (
+        130,
+        "avsl-data: interrupted. Run the same command to continue.\n",
+    )
+    videos = list((tmp_path / "videos").iterdir())
+    assert 0 < len(videos) < 40
+    assert all(verify(path).video_s == pytest.approx(40.0) for path in videos)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rendering.json", "videos"]
