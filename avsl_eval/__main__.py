@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.INFO, "info")
-    run: Callable[[argparse.Namespace], None] = arguments.run
+    run: Callable[[argparse.Namespace], None] = arguments.command
     try:
         run(arguments)
     except EvalInputError as error:
@@ -78,7 +78,7 @@ def _add(
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"example: {PROGRAM} {example}",
     )
-    sub.set_defaults(run=run)
+    sub.set_defaults(command=run)
     return sub
 
 

@@ -20,9 +20,10 @@ adaptive ``s[n - k]``, k pixels with truth > 0 the true area (n // 2 if none)
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from avsl_eval.errors import unknown_name
 
@@ -94,6 +95,30 @@ class Protocol:
             Field name to value.
         """
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
+        """Rebuild a protocol from the fields that a scores file embeds.
+
+        Parameters
+        ----------
+        fields
+            What `to_dict` returned, also after JSON.
+
+        Returns
+        -------
+        Protocol
+            Equal to the one that was written.
+
+        Examples
+        --------
+        >>> Protocol.from_dict(PROTOCOLS["fixed"].to_dict()) == PROTOCOLS["fixed"]
+        True
+        """
+        values = dict(fields)
+        if values.get("value_range") is not None:
+            values["value_range"] = tuple(values["value_range"])  # JSON knows lists only
+        return cls(**values)
 
 
 _ALL = (

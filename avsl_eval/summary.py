@@ -134,6 +134,7 @@ def _table(comparison: Comparison, metric: str) -> str:
     first = max(len(line[0]) for line in grid)
     others = max(len(cell) for line in grid for cell in line[1:])
     lines = [line[0].ljust(first) + "".join("  " + cell.rjust(others) for cell in line[1:]) for line in grid]
+    lines = [line.rstrip() for line in lines]
     rule = "-" * len(lines[0])
     n_methods = sum(row.is_method for row in comparison.rows)
     return "\n".join([lines[0], rule, *lines[1 : 1 + n_methods], rule, *lines[1 + n_methods :]])
