@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,23 @@ import pytest
 from tests.workflow.conftest import Snakemake
 
 SECONDS_TO_PLAN = 5.0
-"""Bound on planning the VGG-SS study; it takes about 1 s on a machine with nothing else to do."""
+"""Bound on planning the VGG-SS study, of which it needs about a quarter.
+
+The processor time is compared: planning waits for nothing, and on a machine that is busy with other tests the
+time on the clock says little. ``benchmarks/plan_vggss.py`` measures that one.
+"""
 
 
 def jobs(output: str) -> dict[str, int]:
     """Return the number of jobs of each rule from the table that snakemake prints."""
     table = output.split("Job stats:", maxsplit=1)[1].split("total", maxsplit=1)[0]
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all finished child processes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_the_demo_trains_every_experiment_and_scores_it_under_every_protocol(snakemake: Snakemake) -> None:
@@ -42,11 +52,11 @@ def test_vggss_is_planned_in_seconds_without_data(
     snakemake: Snakemake, mirrored: bool, request: pytest.FixtureRequest
 ) -> None:
     mirror = [f"mirror={request.getfixturevalue('shared') / 'mirror'}"] if mirrored else []
-    started = time.perf_counter()
+    before = processor_seconds()
     planned = snakemake(
         "-n", "-p", "--cores", "8", "results/xpl_vggss.json", "--config", "seeds=[0]", *mirror
     )
-    elapsed = time.perf_counter() - started
+    needed = processor_seconds() - before
     assert planned.returncode == 0, planned.stderr
     output = planned.stdout + planned.stderr
     found = jobs(output)
@@ -54,7 +64,7 @@ def test_vggss_is_planned_in_seconds_without_data(
     assert found["train"] == 1
     assert "--list vggsound_144k@ssltie" in output
     assert ("--mirror" in output) == mirrored
-    assert elapsed < SECONDS_TO_PLAN
+    assert needed < SECONDS_TO_PLAN
 
 
 def test_a_folder_of_clips_is_scored_with_the_checkpoint_of_the_demo(
