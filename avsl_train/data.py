@@ -137,7 +137,9 @@ class ClipSet(Dataset[Clips]):
                 prefetch_factor=4,
             )
         except TrainInputError as error:  # a worker's traceback stands before its message
-            raise TrainInputError(str(error).rpartition("TrainInputError: ")[2].strip()) from error
+            message = str(error).rpartition("TrainInputError: ")[2].strip()
+            # the frames of the traceback would keep the workers alive until they time out
+            raise TrainInputError(message) from error.with_traceback(None)
 
     def in_order(self, size: int) -> Iterator[Clips]:
         """Yield every clip once, in order, in batches of up to ``size``."""
