@@ -23,7 +23,7 @@ def tukey_window(length: int, alpha: float = 0.25) -> Tensor:
 
     Examples
     --------
-    >>> tukey_window(8, alpha=0.5).tolist()
+    >>> tukey_window(8, alpha=0.5).round(decimals=3).tolist()
     [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5]
     """
     steps = torch.arange(length, dtype=torch.float64)
