@@ -44,13 +44,13 @@ class ModelConfig(Section):
         "resnet18", description="Audio encoder, from scratch [code EZ-VSL]."
     )
     dim: PositiveInt = Field(512, description="Channels of the common space [code EZ-VSL].")
-    width: PositiveFloat = Field(1.0, description="Width multiplier of the tiny encoders.")
+    width: PositiveFloat = Field(1.0, description="Width multiplier of the tiny encoders [ours].")
     stride: Literal[16, 32] = Field(
-        32, description="ResNet-18: 32 gives 7x7 maps of 224x224, 16 gives 14x14."
+        32, description="ResNet-18: 32 gives 7x7 maps of 224x224, 16 gives 14x14 [code EZ-VSL, LVS]."
     )
     weights: str | None = Field(
         None,
-        description="ResNet-18 visual weights: `imagenet` (torchvision downloads them), a file, or null.",
+        description="Start of ResNet-18 (visual): `imagenet`, a file, or null [code EZ-VSL: imagenet].",
     )
     scale_init: PositiveFloat = Field(10.0, description="Start of s in P = sigmoid(s*S + b) [ours].")
     prior: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="P at S = 0 before training [ours].")
@@ -59,16 +59,22 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """What one training sample is."""
 
-    frame_size: PositiveInt = Field(256, description="Side of the square frame that views are cropped from.")
-    image_size: PositiveInt = Field(224, description="Side of the square image that the encoder sees.")
-    sample_rate: PositiveInt = Field(16000, description="Samples per second.")
-    clip_s: PositiveFloat = Field(10.0, description="Seconds of sound kept of a clip.")
+    frame_size: PositiveInt = Field(
+        256, description="Side of the square frame that views are cropped from [ours]."
+    )
+    image_size: PositiveInt = Field(
+        224, description="Side of the square image that the encoder sees [code EZ-VSL]."
+    )
+    sample_rate: PositiveInt = Field(16000, description="Samples per second [code EZ-VSL].")
+    clip_s: PositiveFloat = Field(10.0, description="Seconds of sound kept of a clip [ours].")
     audio_s: PositiveFloat = Field(3.0, description="Seconds of sound that the encoder hears [code EZ-VSL].")
-    frontend: Literal["ezvsl", "logmel"] = Field("ezvsl", description="Audio front end.")
+    frontend: Literal["ezvsl", "logmel"] = Field("ezvsl", description="Audio front end [code EZ-VSL].")
     mels: PositiveInt = Field(40, description="Mel bands of the front end `logmel` [ours].")
     hop: PositiveInt = Field(320, description="Hop in samples of the front end `logmel` [ours].")
-    cache: bool = Field(False, description="Keep every decoded clip in memory; for small sets.")
-    workers: Annotated[int, Field(ge=0)] = Field(4, description="Decoding processes where nothing is cached.")
+    cache: bool = Field(False, description="Keep every decoded clip in memory; for small sets [ours].")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        4, description="Decoding processes where nothing is cached [ours]."
+    )
 
 
 class AugmentConfig(Section):
@@ -77,31 +83,43 @@ class AugmentConfig(Section):
     crop_weak: Probability = Field(
         0.85, description="Smallest side of the weak crop, share of the frame [ours]."
     )
-    crop_scale: tuple[Probability, Probability] = Field((0.3, 1.0), description="Area of the strong crop.")
+    crop_scale: tuple[Probability, Probability] = Field(
+        (0.3, 1.0), description="Area of the strong crop [code SSL-TIE]."
+    )
     crop_aspect: PositiveFloat = Field(
-        4 / 3, description="Largest aspect ratio of the strong crop, and inverse."
+        4 / 3, description="Largest aspect ratio of the strong crop, and inverse [ours]."
     )
-    flip: Probability = Field(0.5, description="Probability of a horizontal flip.")
-    jitter: Probability = Field(0.8, description="Probability of colour jitter.")
-    brightness: NonNegativeFloat = Field(0.4, description="Half width of the brightness factor.")
-    contrast: NonNegativeFloat = Field(0.4, description="Half width of the contrast factor.")
-    saturation: NonNegativeFloat = Field(0.4, description="Half width of the saturation factor.")
-    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="Largest hue shift, in turns.")
-    gray: Probability = Field(0.2, description="Probability of a grey image.")
-    blur: Probability = Field(0.5, description="Probability of a Gaussian blur.")
+    flip: Probability = Field(0.5, description="Probability of a horizontal flip [code SSL-TIE].")
+    jitter: Probability = Field(0.8, description="Probability of colour jitter [code SSL-TIE].")
+    brightness: NonNegativeFloat = Field(
+        0.4, description="Half width of the brightness factor [code SSL-TIE]."
+    )
+    contrast: NonNegativeFloat = Field(0.4, description="Half width of the contrast factor [code SSL-TIE].")
+    saturation: NonNegativeFloat = Field(
+        0.4, description="Half width of the saturation factor [code SSL-TIE]."
+    )
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1, description="Largest hue shift, in turns [code SSL-TIE]."
+    )
+    gray: Probability = Field(0.2, description="Probability of a grey image [code SSL-TIE].")
+    blur: Probability = Field(0.5, description="Probability of a Gaussian blur [code SSL-TIE].")
     blur_sigma: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.1, 2.0), description="Range of the blur's sigma in pixels of a 224-pixel image."
+        (0.1, 2.0), description="Range of the blur's sigma in pixels of a 224-pixel image [ours]."
     )
-    freq_mask: Probability = Field(0.15, description="Largest masked share of the frequencies (SpecAugment).")
-    time_mask: Probability = Field(0.15, description="Largest masked share of the time steps (SpecAugment).")
+    freq_mask: Probability = Field(
+        0.15, description="Largest masked share of the frequencies (SpecAugment) [ours]."
+    )
+    time_mask: Probability = Field(
+        0.15, description="Largest masked share of the time steps (SpecAugment) [ours]."
+    )
 
 
 class OptimConfig(Section):
     """Optimiser, length and batches. The same for every method, so that a comparison isolates the method."""
 
-    steps: PositiveInt = Field(20000, description="Optimiser steps.")
-    batch_labeled: PositiveInt = Field(32, description="Labelled clips per step.")
-    batch_unlabeled: PositiveInt = Field(96, description="Unlabelled clips per step.")
+    steps: PositiveInt = Field(20000, description="Optimiser steps [ours].")
+    batch_labeled: PositiveInt = Field(32, description="Labelled clips per step [ours].")
+    batch_unlabeled: PositiveInt = Field(96, description="Unlabelled clips per step [ours].")
     lr: PositiveFloat = Field(1e-4, description="Adam's learning rate [code EZ-VSL].")
     weight_decay: NonNegativeFloat = Field(1e-4, description="Adam's weight decay [code FNAC].")
     schedule: Literal["constant", "cosine"] = Field(
@@ -115,7 +133,7 @@ class Losses(Section):
 
     lambda_con: NonNegativeFloat = Field(1.0, description="Weight of the contrastive loss [ours]; 0: none.")
     contrastive: Literal["ezvsl"] = Field(
-        "ezvsl", description="Contrastive loss over all clips of the batch."
+        "ezvsl", description="Contrastive loss over all clips of the batch [code EZ-VSL]."
     )
     loss_at: Literal["map", "image"] = Field("map", description="Resolution of the supervised loss [ours].")
 
@@ -125,7 +143,7 @@ class SupervisedConfig(Losses):
 
     name: Literal["supervised"]
     lambda_con: NonNegativeFloat = Field(
-        0.0, description="Weight of the contrastive loss; 0: labelled clips only."
+        0.0, description="Weight of the contrastive loss; 0: labelled clips only [ours]."
     )
 
 
@@ -147,7 +165,7 @@ class XPLConfig(Losses):
         "cross", description="Whose label a model trains on [paper: cross]."
     )
     soft: bool = Field(True, description="Soft labels [paper], or thresholded at `threshold`.")
-    threshold: Probability = Field(0.5, description="Threshold of labels that are not soft.")
+    threshold: Probability = Field(0.5, description="Threshold of labels that are not soft [ours].")
     sharpening: bool = Field(True, description="Sharpen the predictions [paper].")
     temperature: PositiveFloat = Field(0.5, description="T of the sharpening [ours].")
     pl_ema: bool = Field(True, description="Average the labels over the epochs [paper].")
@@ -181,10 +199,12 @@ class ExperimentConfig(Section):
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast on CUDA.")
-    checkpoint_every: PositiveInt = Field(200, description="Steps between two working checkpoints.")
-    log_every: PositiveInt = Field(20, description="Steps between two lines of the metrics log.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA where there is one [ours]."
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast on CUDA [ours].")
+    checkpoint_every: PositiveInt = Field(200, description="Steps between two working checkpoints [ours].")
+    log_every: PositiveInt = Field(20, description="Steps between two lines of the metrics log [ours].")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
