@@ -1,0 +1,472 @@
+"""Methods: what each term trains and what it must not, and what every switch of the ablation does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from avsl_train import losses
+from avsl_train.config import ExperimentConfig
+from avsl_train.data import Clips
+from avsl_train.methods import METHODS, XPL, HardPL, Method
+from avsl_train.methods.method import Batch, predicting
+from avsl_train.pseudo_labels import sharpen
+from avsl_train.selection import ramp_up
+from tests.train.conftest import gradient, make_batch, make_clips, make_config, make_method
+
+N = 5
+"""Unlabelled clips; every batch holds all of them."""
+EPOCH = 4
+"""A step after the warm-up of the configurations here."""
+TERMS = {
+    "supervised": {"sup", "con"},
+    "hard-pl": {"sup", "con", "pl"},
+    "xpl": {"sup", "con", "cross"},
+}
+MODELS = {"supervised": ["a"], "hard-pl": ["a"], "xpl": ["a", "b"]}
+CASES = [
+    (method, term, model) for method in TERMS for term in sorted(TERMS[method]) for model in MODELS[method]
+]
+
+
+def config_of(name: str, **own: Any) -> ExperimentConfig:
+    """Return a configuration whose contrastive loss is on and whose labels are used from step 4 on."""
+    common = {"lambda_con": 1.0} if name == "supervised" else {"warmup": 0.5}
+    return make_config({"name": name, **common, **own})
+
+
+def sweep(config: ExperimentConfig) -> Any:
+    """Return what gives the unlabelled clips of `make_batch` in two batches."""
+    clips = make_clips(N, config.data, 2)
+
+    def parts() -> Iterator[Clips]:
+        yield clips[torch.arange(3)]
+        yield clips[torch.arange(3, N)]
+
+    return parts
+
+
+def begun(config: ExperimentConfig, step: int = EPOCH) -> Any:
+    """Return a method in training mode that has begun an epoch."""
+    method = make_method(config, N)
+    method.models.train()
+    method.begin_epoch(step, sweep(config))
+    return method
+
+
+def xpl(**own: Any) -> XPL:
+    """Return XPL with all clips selected and different random labels of A and B."""
+    config = config_of("xpl", **own)
+    method = begun(config)
+    assert isinstance(method, XPL)
+    method.selected[:] = True
+    fill(method, "a", 1)
+    fill(method, "b", 2)
+    return method
+
+
+def fill(method: XPL, store: str, seed: int) -> None:
+    """Replace a model's stored labels by random ones."""
+    shape = method.stores[store].maps.shape
+    method.stores[store].maps = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).half()
+    method.stores[store].seen[:] = True
+
+
+def cross_gradients(method: XPL) -> dict[str, torch.Tensor]:
+    """Return the gradient that the cross loss gives each model."""
+    term = method.losses(make_batch(method.config), EPOCH)["cross"]
+    return {name: gradient(term, method.models[name]) for name in "ab"}
+
+
+# ---- gradient flow -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "term", "model"), CASES)
+def test_each_term_alone_trains_each_student(name: str, term: str, model: str) -> None:
+    method = begun(config_of(name))
+    if isinstance(method, XPL):
+        method.selected[:] = True
+    terms = method.losses(make_batch(method.config), EPOCH)
+    assert set(terms) == TERMS[name]
+    found = gradient(terms[term], method.models[model])
+    assert found.isfinite().all()
+    assert found.abs().max() > 0
+    encoders = ("visual", "audio", "visual_projection", "audio_projection")
+    for part in encoders:
+        assert gradient(terms[term], getattr(method.models[model], part)).abs().max() > 0, part
+    calibration = torch.stack([method.models[model].scale, method.models[model].bias])
+    assert calibration.requires_grad
+    found = torch.autograd.grad(terms[term], [method.models[model].scale], allow_unused=True)[0]
+    assert (found is None) == (term == "con")  # the contrastive loss moves S, not the calibration
+
+
+@pytest.mark.parametrize("name", ["hard-pl", "xpl"])
+def test_making_labels_trains_nothing_and_changes_no_model(name: str) -> None:
+    config = config_of(name)
+    method = make_method(config, N)
+    method.models.train()
+    before = {key: value.clone() for key, value in method.models.state_dict().items()}
+    method.begin_epoch(EPOCH, sweep(config))
+    after = method.models.state_dict()  # BatchNorm's statistics included
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert all(module.training for module in method.models.modules())
+    stored = [tensor for part in method.state().values() for tensor in part.values()]
+    assert stored
+    assert not any(tensor.requires_grad for tensor in stored)
+
+
+@pytest.mark.parametrize("name", list(TERMS))
+def test_only_labelled_clips_are_supervised(name: str) -> None:
+    method = begun(config_of(name))
+    batch = make_batch(method.config)
+    base = method.losses(batch, EPOCH)["sup"].item()
+    other = batch.clips.boxes.clone()
+    other[batch.n_labeled :] = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    unlabeled = Clips(batch.clips.index, batch.clips.frames, batch.clips.waves, other)
+    assert method.losses(Batch(unlabeled, batch.n_labeled), EPOCH)["sup"].item() == base
+    other = batch.clips.boxes.clone()
+    other[0] = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    labeled = Clips(batch.clips.index, batch.clips.frames, batch.clips.waves, other)
+    assert method.losses(Batch(labeled, batch.n_labeled), EPOCH)["sup"].item() != base
+
+
+@pytest.mark.parametrize("name", ["hard-pl", "xpl"])
+def test_during_warm_up_there_are_no_labels_and_no_term(name: str) -> None:
+    method = begun(config_of(name), step=EPOCH - 1)
+    assert set(method.losses(make_batch(method.config), EPOCH - 1)) == {"sup", "con"}
+    assert all(not part["seen"].any() for key, part in method.state().items() if "store" in key)
+
+
+@pytest.mark.parametrize("name", list(TERMS))
+def test_weights_scale_their_terms(name: str) -> None:
+    key = {"supervised": "con", "hard-pl": "pl", "xpl": "cross"}[name]
+    weight = {"supervised": "lambda_con", "hard-pl": "lambda_pl", "xpl": "lambda_x"}[name]
+    batch = make_batch(make_config(name))
+    terms = []
+    for value in (1.0, 2.5):
+        method = xpl(lambda_x=value) if name == "xpl" else begun(config_of(name, **{weight: value}))
+        terms.append(method.losses(batch, EPOCH))
+    assert terms[1][key].item() == pytest.approx(2.5 * terms[0][key].item())
+    assert terms[1]["sup"].item() == terms[0]["sup"].item()
+
+
+def test_without_weight_supervised_needs_no_unlabelled_clips() -> None:
+    method = make_method(make_config("supervised"))
+    assert not method.uses_unlabeled
+    assert set(method.losses(make_batch(method.config, n_unlabeled=0), 0)) == {"sup"}
+    assert make_method(config_of("supervised")).uses_unlabeled
+
+
+@pytest.mark.parametrize("name", list(TERMS))
+def test_the_loss_falls_on_one_batch(name: str) -> None:
+    method = begun(config_of(name))
+    batch = make_batch(method.config)
+    optimizer = torch.optim.Adam(method.models.parameters(), lr=0.01)
+    totals = []
+    for _ in range(12):
+        loss = torch.stack(list(method.losses(batch, EPOCH).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.8 * totals[0]
+
+
+@pytest.mark.parametrize("name", ["hard-pl", "xpl"])
+def test_no_unlabelled_clips_is_supervised_training(name: str) -> None:
+    config = config_of(name)
+    method = make_method(config, 0)
+    method.models.train()
+    notes = method.begin_epoch(EPOCH, lambda: iter(()))
+    assert all(map(math.isfinite, notes.values()))
+    terms = method.losses(make_batch(config, n_unlabeled=0), EPOCH)
+    assert all(term.isfinite() for term in terms.values())
+    assert terms.get("pl", torch.tensor(0.0)).item() == 0
+
+
+# ---- XPL ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("labels", "taught_by_b"), [("cross", "a"), ("self", "b")])
+def test_a_model_learns_from_the_labels_of_the_right_model(labels: str, taught_by_b: str) -> None:
+    method = xpl(labels=labels)
+    before = cross_gradients(method)
+    fill(method, "b", 3)
+    after = cross_gradients(method)
+    changed = {name for name in "ab" if not torch.equal(before[name], after[name])}
+    assert changed == {taught_by_b}
+
+
+def test_only_selected_clips_teach() -> None:
+    method = xpl()
+    method.selected[:] = torch.tensor([True, False, True, False, False])
+    before = cross_gradients(method)
+    for name in "ab":
+        method.stores[name].maps[[1, 3, 4]] = 0.5
+    after = cross_gradients(method)
+    assert all(torch.equal(before[name], after[name]) for name in "ab")
+    method.stores["a"].maps[0] = 0.5
+    assert not torch.equal(cross_gradients(method)["b"], before["b"])
+
+
+def test_a_batch_without_selected_clips_has_a_cross_loss_of_zero() -> None:
+    method = xpl()
+    method.selected[:] = False
+    method.selected[0] = True
+    batch = make_batch(method.config)
+    keep = torch.tensor([0, 1, 2, 4, 5])  # the labelled ones and two that are not selected
+    term = method.losses(Batch(batch.clips[keep], 3), EPOCH)["cross"]
+    assert term.item() == 0
+    assert all(gradient(term, method.models[name]).abs().max() == 0 for name in "ab")
+
+
+def test_the_cross_loss_by_its_definition() -> None:
+    method = xpl()
+    batch = make_batch(method.config)
+    views = spy_on_strong_views(method)
+    found = method.losses(batch, EPOCH)["cross"]
+    wanted = torch.tensor(0.0)
+    for student, teacher, view in zip("ab", "ba", views, strict=True):
+        p = method.forward(student, view).probability[3:]  # BatchNorm in training mode: the same batch again
+        label = method.stores[teacher].view(torch.arange(N), view.geometry[3:], p.shape[-1])
+        wanted = wanted - (label * p.log() + (1 - label) * (1 - p).log()).mean()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def spy_on_strong_views(method: Method) -> list[Any]:
+    """Return the list that the method's strong views will be added to."""
+    views: list[Any] = []
+    make = method.viewer.strong
+
+    def strong(*arguments: Any) -> Any:
+        views.append(make(*arguments))
+        return views[-1]
+
+    method.viewer.strong = strong  # type: ignore[method-assign]
+    return views
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_hard_labels_are_zero_or_one_when_they_are_used(soft: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = xpl(soft=soft)
+    targets = []
+    masked = losses.masked_cross_entropy
+
+    def spy(logit: torch.Tensor, target: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        targets.append(target)
+        return masked(logit, target, chosen)
+
+    monkeypatch.setattr(losses, "masked_cross_entropy", spy)
+    method.losses(make_batch(method.config), EPOCH)
+    values = torch.cat([target.flatten() for target in targets if len(target) == N])
+    assert len(values) == 2 * N * method.size**2
+    assert bool(((values == 0) | (values == 1)).all()) == (not soft)
+
+
+def test_hard_labels_are_thresholded_predictions() -> None:
+    base = begun(config_of("xpl", sharpening=False, pl_ema=False))
+    threshold = base.stores["a"].maps.float().median().item()
+    hard = begun(config_of("xpl", soft=False, threshold=threshold, pl_ema=False))
+    for name in "ab":
+        wanted = base.stores[name].maps.float() >= threshold
+        assert ((hard.stores[name].maps == 1) == wanted).float().mean() > 0.99  # but for float16
+    assert 0.2 < hard.stores["a"].maps.float().mean() < 0.8
+
+
+def test_sharpening_sharpens_what_is_stored() -> None:
+    plain, sharp = (begun(config_of("xpl", sharpening=on, temperature=0.25)) for on in (False, True))
+    for name in "ab":
+        wanted = sharpen(plain.stores[name].maps.float(), 0.25)
+        torch.testing.assert_close(sharp.stores[name].maps.float(), wanted, rtol=0.01, atol=2e-3)
+        assert not torch.allclose(plain.stores[name].maps.float(), wanted, atol=0.01)
+
+
+def test_the_average_over_epochs_is_that_of_the_labels_of_each() -> None:
+    first, last = {}, {}
+    for on in (True, False):
+        method = begun(config_of("xpl", pl_ema=on, beta=0.75))
+        first[on] = {name: method.stores[name].maps.float() for name in "ab"}
+        method.begin_epoch(EPOCH + 1, sweep(method.config))
+        last[on] = {name: method.stores[name].maps.float() for name in "ab"}
+    for name in "ab":
+        assert torch.equal(first[True][name], first[False][name])
+        assert not torch.allclose(first[False][name], last[False][name], atol=1e-3)
+        wanted = 0.75 * first[False][name] + 0.25 * last[False][name]
+        torch.testing.assert_close(last[True][name], wanted, rtol=0, atol=1e-3)
+
+
+def test_the_curriculum_keeps_the_share_of_its_ramp() -> None:
+    counts = {}
+    for on in (True, False):
+        method = make_method(config_of("xpl", curriculum=on, rho_start=0.2), N)
+        assert isinstance(method, XPL)
+        notes = []
+        for step in (4, 5, 6, 7):
+            notes.append(method.begin_epoch(step, sweep(method.config)))
+            counts.setdefault(on, []).append(int(method.selected.sum()))
+        assert [note["rho"] for note in notes] == [count / N for count in counts[on]]
+        assert all(-1 <= note["reliability"] <= 1 for note in notes)
+    assert (
+        counts[True] == [round(ramp_up(step, 8, 0.5, 0.5, 0.2) * N) for step in (4, 5, 6, 7)] == [1, 3, 5, 5]
+    )
+    assert counts[False] == [N, N, N, N]
+
+
+def test_the_curriculum_prefers_clips_that_the_models_agree_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = make_method(config_of("xpl", rho_start=0.4, ramp=1.0), N)
+    assert isinstance(method, XPL)
+    agreement = torch.tensor([0.1, 0.9, -0.5, 0.8, 0.2])
+    parts = iter([agreement[:3], agreement[3:]])
+    monkeypatch.setattr("avsl_train.methods.xpl.reliability", lambda *_: next(parts))
+    method.begin_epoch(EPOCH, sweep(method.config))
+    assert method.selected.tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("augmentation", ["separate", "same"])
+def test_augmentation_is_separate_or_the_same(augmentation: str) -> None:
+    method = xpl(augmentation=augmentation)
+    views = spy_on_strong_views(method)
+    method.losses(make_batch(method.config), EPOCH)
+    a, b = views
+    same = augmentation == "same"
+    assert torch.equal(a.image, b.image) == same
+    assert torch.equal(a.spectrogram, b.spectrogram) == same
+    assert torch.equal(a.geometry.box, b.geometry.box) == same
+    policies = method.policies
+    assert (policies["a"] == policies["b"]) == same
+    if not same:  # A colour-heavy, B geometry-heavy
+        assert policies["a"].crop_scale[0] > policies["b"].crop_scale[0]
+        assert policies["a"].jitter > policies["b"].jitter
+
+
+def test_the_models_are_distinct_and_a_is_that_of_the_other_methods() -> None:
+    method = make_method(config_of("xpl", model_b={"width": 0.5}))
+    a, b = method.models["a"], method.models["b"]
+    assert [p.shape for p in a.parameters()] != [p.shape for p in b.parameters()]
+    same_shape = make_method(config_of("xpl"))
+    states = [same_shape.models[name].state_dict() for name in "ab"]
+    assert not torch.equal(*(state["visual_projection.weight"] for state in states))
+    for name in ("supervised", "hard-pl"):
+        other = make_method(config_of(name)).models["a"].state_dict()
+        assert all(torch.equal(states[0][key], other[key]) for key in other)
+
+
+def test_xpl_with_everything_off_is_hard_pseudo_labelling() -> None:
+    off = {"labels": "self", "soft": False, "sharpening": False, "pl_ema": False, "curriculum": False}
+    threshold = 0.1  # what an untrained model predicts
+    ours = begun(config_of("xpl", **off, augmentation="same", threshold=threshold))
+    vanilla = begun(config_of("hard-pl", threshold=threshold))
+    assert isinstance(vanilla, HardPL)
+    assert torch.equal(ours.stores["a"].maps, vanilla.store.maps)
+    assert 0 < vanilla.store.maps.float().mean() < 1
+    batch = make_batch(ours.config)
+    terms, wanted = ours.losses(batch, EPOCH), vanilla.losses(batch, EPOCH)
+    for mine, theirs in (("sup", "sup"), ("con", "con"), ("cross", "pl")):
+        found = gradient(terms[mine], ours.models["a"])
+        torch.testing.assert_close(found, gradient(wanted[theirs], vanilla.models["a"]))
+
+
+@pytest.mark.parametrize("which", ["mean", "a", "b"])
+def test_the_prediction_is_that_of_the_models_that_were_asked(which: str) -> None:
+    method = make_method(config_of("xpl", inference=which))
+    view = method.viewer.plain(make_clips(3, method.config.data))
+    with predicting(method.models):
+        a, b = (method.forward(name, view).probability for name in "ab")
+        found = method.localize(view)
+    assert torch.equal(found, {"mean": (a + b) / 2, "a": a, "b": b}[which])
+
+
+def test_models_with_different_maps_are_averaged_at_the_size_of_a() -> None:
+    config = make_config(
+        {"name": "xpl", "warmup": 0.0, "curriculum": False, "model_b": {"visual": "resnet18"}},
+        data={"frame_size": 64, "image_size": 64},
+    )
+    method = begun(config, step=0)
+    assert method.size == 16
+    term = method.losses(make_batch(config), 0)["cross"]
+    assert all(gradient(term, method.models[name]).abs().max() > 0 for name in "ab")
+    with predicting(method.models):
+        assert method.localize(method.viewer.plain(make_clips(2, config.data))).shape == (2, 1, 16, 16)
+
+
+# ---- what methods share ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(TERMS))
+def test_a_state_is_taken_over_by_a_fresh_method(name: str) -> None:
+    method = begun(config_of(name))
+    fresh = make_method(method.config, N)
+    fresh.models.train()
+    fresh.models.load_state_dict(method.models.state_dict())
+    fresh.load(method.state())
+    batch = make_batch(method.config)
+    terms, again = method.losses(batch, EPOCH), fresh.losses(batch, EPOCH)
+    assert {key: term.item() for key, term in terms.items()} == {k: term.item() for k, term in again.items()}
+
+
+def test_a_method_that_remembers_nothing_refuses_a_state() -> None:
+    method = make_method(make_config("supervised"))
+    with pytest.raises(ValueError, match=r"supervised remembers nothing, the checkpoint holds \['store'\]"):
+        method.load({"store": {}})
+
+
+def test_predicting_restores_every_mode_even_after_an_error() -> None:
+    method = make_method(config_of("xpl"))
+    method.models.train()
+    method.models["b"].visual.eval()  # a frozen part stays frozen
+    before = [module.training for module in method.models.modules()]
+    inside = []
+
+    def fail() -> None:
+        with predicting(method.models):
+            inside.append(torch.is_grad_enabled() or any(m.training for m in method.models.modules()))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert inside == [False]
+    assert [module.training for module in method.models.modules()] == before
+    assert torch.is_grad_enabled()
+
+
+def test_an_initialisation_depends_on_seed_and_name_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(0)
+    first = torch.rand(1)
+    torch.manual_seed(0)
+    states = [make_method(config_of("hard-pl"), seed=seed).models.state_dict() for seed in (0, 0, 1)]
+    assert torch.equal(torch.rand(1), first)
+    key = "a.visual_projection.weight"
+    assert torch.equal(states[0][key], states[1][key])
+    assert not torch.equal(states[0][key], states[2][key])
+
+
+def test_before_training_p_is_the_prior_where_nothing_is_similar() -> None:
+    method = make_method(config_of("hard-pl"))
+    model = method.models["a"]
+    assert torch.sigmoid(model.bias).item() == pytest.approx(0.1)
+    assert model.scale.item() == 10
+    output = method.forward("a", method.viewer.plain(make_clips(2, method.config.data)))
+    assert output.visual.norm(dim=1).flatten().tolist() == pytest.approx([1] * 128, abs=1e-5)
+    assert output.audio.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+    similarity = (output.visual * output.audio[:, :, None, None]).sum(1, keepdim=True)
+    torch.testing.assert_close(output.probability, torch.sigmoid(10 * similarity + model.bias))
+
+
+def test_every_method_is_registered_by_the_name_of_its_configuration() -> None:
+    for name, method in METHODS.items():
+        assert type(make_method(make_config(name))) is method
+
+
+def test_bf16_gives_float_outputs_that_train() -> None:
+    fine = begun(config_of("xpl", curriculum=False))
+    coarse = begun(fine.config.model_copy(update={"precision": "bf16"}))
+    batch = make_batch(fine.config)
+    terms, wanted = coarse.losses(batch, EPOCH), fine.losses(batch, EPOCH)
+    for key, term in terms.items():
+        assert term.dtype == torch.float32
+        assert term.item() == pytest.approx(wanted[key].item(), rel=0.1)
+        assert gradient(term, coarse.models["a"]).isfinite().all()
