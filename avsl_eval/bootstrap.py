@@ -53,4 +53,6 @@ def mean_intervals(
         means[b] = counts @ values
     means /= n
     tail = (1 - level) / 2
-    return np.asarray(np.quantile(means, [tail, 1 - tail], axis=0).T)
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    mean = values.mean(axis=0)  # rounding must not put it outside where all clips are equal
+    return np.column_stack([np.minimum(low, mean), np.maximum(high, mean)])

@@ -81,13 +81,22 @@ def choose(results: Sequence[Results], n: int) -> list[Pick]:
     if n < 1:
         raise EvalInputError(f"a gallery of {n} clips; give --n a positive number")
     subsets = list(dict.fromkeys(s for r in results for s in r.subsets))
-    shares = [n // len(subsets) + (k < n % len(subsets)) for k in range(len(subsets))]
+    tables = [_table(results, subset) for subset in subsets]
+    shares = _share(n, [len(ids) for ids, _ in tables])
     picks = []
-    for subset, share in zip(subsets, shares, strict=True):
-        ids, ciou = _table(results, subset)
+    for subset, share, (ids, ciou) in zip(subsets, shares, tables, strict=True):
         chosen = sorted(_rotate(ciou, share), key=lambda pair: KINDS.index(pair[1]))
         picks += [Pick(ids[row], subset, kind) for row, kind in chosen]
     return picks
+
+
+def _share(n: int, sizes: Sequence[int]) -> list[int]:
+    """Share n out evenly over subsets of some sizes; what a small one cannot take goes to the others."""
+    shares = [0] * len(sizes)
+    for _ in range(min(n, sum(sizes))):
+        open_subsets = [k for k, size in enumerate(sizes) if shares[k] < size]
+        shares[min(open_subsets, key=lambda k: (shares[k], k))] += 1
+    return shares
 
 
 def _table(results: Sequence[Results], subset: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
