@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,8 +43,6 @@ LABELED: Final = "labeled"
 UNLABELED: Final = "unlabeled"
 WORKING: Final = "last.pt"
 FINAL: Final = "checkpoint.pt"
-SWEEP_BATCH: Final = 128
-"""Clips per batch where labels are made: no gradient, so more fit than in a step."""
 
 
 class NotFiniteError(RuntimeError):
@@ -170,11 +169,12 @@ def fit(
         min(config.optim.batch_unlabeled, len(clips.unlabeled)) or 1,
     )
     log = MetricsLog(out / "metrics.jsonl", config.optim.steps, checkpoint.step)
+    sweep = partial(clips.unlabeled.in_order, schedule.batch_unlabeled)
     began = time.monotonic() - checkpoint.wall_time_s
     method.models.train()
     for step, batch in _batches(clips, schedule, method, checkpoint.step, config.optim.steps):
         if method.uses_unlabeled and step % schedule.steps_per_epoch == 0:
-            log.note(step, method.begin_epoch(step, lambda: _sweep(clips.unlabeled)))
+            log.note(step, method.begin_epoch(step, sweep))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         terms = method.losses(batch, step)
@@ -228,11 +228,6 @@ def _batches(
     unlabeled = clips.unlabeled.batches([schedule.unlabeled(step) for step in steps])
     for step, first, second in zip(steps, labeled, unlabeled, strict=True):
         yield step, Batch(Clips.join([first, second]), len(first))
-
-
-def _sweep(clips: ClipSet) -> Iterator[Clips]:
-    """Yield every clip once, in order."""
-    return clips.in_order(SWEEP_BATCH)
 
 
 def _check_finite(terms: dict[str, Tensor], step: int, out: Path) -> None:

@@ -13,7 +13,7 @@ from avsl_train.config import DataConfig
 EZVSL_FRAME = 512
 EZVSL_HOP = 238
 EZVSL_FLOOR = 1e-7
-LOGMEL_FRAME = 1024
+LOGMEL_FRAME = 512
 LOGMEL_LOW_HZ = 60.0
 LOGMEL_FLOOR = 1e-4
 
@@ -76,7 +76,7 @@ class LogMel(nn.Module):
 
     def forward(self, wave: Tensor) -> Tensor:
         """Return [B, 1, mels, T] of waveforms [B, n] in [-1, 1], scaled to about [-1, 1]."""
-        frames = wave.unfold(-1, LOGMEL_FRAME, self.hop) * self.window  # [B, T, 1024]
+        frames = wave.unfold(-1, LOGMEL_FRAME, self.hop) * self.window  # [B, T, 512]
         power = _power(torch.fft.rfft(frames))
         mel = (power @ self.bank).transpose(1, 2)[:, None]
         return (torch.log(mel + LOGMEL_FLOOR) + 2) / 6
