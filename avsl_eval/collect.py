@@ -24,7 +24,6 @@ training would do.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -33,12 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from avsl_eval.bootstrap import mean_intervals
 from avsl_eval.ciou import METRICS, per_clip_metrics
 from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.io import read_json, write_files
+from avsl_eval.per_clip import PerClip, read_per_clip
 from avsl_eval.result import SCHEMA as SCORES_SCHEMA
 
 SCHEMA = "avsl-results/1"
@@ -222,66 +221,6 @@ def read_results(path: Path) -> Results:
             f"{path} lacks {first_few(sorted(lacking))}; write it again by avsl-eval collect"
         )
     return Results(content, path)
-
-
-@dataclass(frozen=True)
-class PerClip:
-    """Hold the columns of a per_clip.csv that results need.
-
-    Parameters
-    ----------
-    clip_id, label, status
-        Text, N each.
-    ciou : float64 [N]
-        NaN where undefined.
-    """
-
-    clip_id: tuple[str, ...]
-    label: tuple[str, ...]
-    status: tuple[str, ...]
-    ciou: NDArray[np.float64]
-
-
-def read_per_clip(path: Path) -> PerClip:
-    """Read a per_clip.csv.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    PerClip
-        Its columns.
-
-    Raises
-    ------
-    EvalInputError
-        If it cannot be read or lacks a column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise EvalInputError(
-            f"cannot read {path}: {error.strerror}; write it by avsl-eval score --per-clip {path}"
-        ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise EvalInputError(
-            f"{path} is not a table: {error}; write it again by avsl-eval score --per-clip"
-        ) from error
-    needed = ("clip_id", "label", "status", "ciou")
-    try:
-        clip_id, label, status = (tuple(row[key] for row in rows) for key in needed[:3])
-        ciou = np.array([float(row["ciou"] or "nan") for row in rows])
-    except (KeyError, ValueError) as error:
-        raise EvalInputError(
-            f"{path} needs the columns {', '.join(needed)}: {error}; write it by avsl-eval score --per-clip"
-        ) from error
-    if not rows:
-        raise EvalInputError(f"{path} has no row; write it again by avsl-eval score --per-clip")
-    return PerClip(clip_id, label, status, ciou)
 
 
 def collect(name: str, testset: str, scores: Sequence[ScoresSource], runs: Sequence[RunSource]) -> Results:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.collect import Results, read_per_clip
+from avsl_eval.collect import Results
 from avsl_eval.errors import EvalInputError
+from avsl_eval.per_clip import read_per_clip
 
 PREFERRED_PROTOCOL = "fixed"
 """The rule that decides, where scored: the only one here under which the size of a mask is the model's "

@@ -115,7 +115,7 @@ def read_json(path: Path, schema: str | None, made_by: str) -> dict[str, Any]:
         If it cannot be read or is something else.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=str)  # JSON proper has no NaN
     except OSError as error:
         raise EvalInputError(f"cannot read {path}: {error.strerror}; {made_by} writes it") from error
     except (ValueError, RecursionError) as error:

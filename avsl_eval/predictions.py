@@ -231,7 +231,7 @@ class NpzPredictions(Predictions):
         if raw.dtype.kind != "U" or raw.size != 1:
             return {}  # somebody else's array of that name
         try:
-            meta = json.loads(str(raw.reshape(-1)[0]))
+            meta = json.loads(str(raw.reshape(-1)[0]), parse_constant=str)  # JSON proper has no NaN
         except ValueError as error:
             raise EvalInputError(f"predictions {self.path}: meta is not JSON: {error}") from error
         return meta if isinstance(meta, dict) else {}

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.collect import Results, read_per_clip
+from avsl_eval.collect import Results
 from avsl_eval.errors import EvalInputError
 from avsl_eval.gallery import Pick, choose, gallery_protocol
 from avsl_eval.maps import binarise, to_probability
+from avsl_eval.per_clip import read_per_clip
 from avsl_eval.picture import COLOUR_STOPS, data_uri, jpeg_size, outline_path, overlay_png
 from avsl_eval.predictions import open_predictions
 from avsl_eval.protocol import Protocol

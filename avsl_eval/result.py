@@ -127,10 +127,9 @@ class Scores:
                 "seed": SEED,
             },
             "dropped_boxes": [
-                # JSON has no infinity and no NaN
                 {
                     "clip_id": d.clip_id,
-                    "box": [v if math.isfinite(v) else str(v) for v in d.box],
+                    "box": [_json_number(v) for v in d.box],
                     "why": d.why,
                 }
                 for d in self.dropped_boxes
@@ -175,6 +174,11 @@ class Scores:
         if per_clip is not None:
             files[Path(per_clip)] = self.to_csv()
         write_files(files)
+
+
+def _json_number(value: object) -> object:
+    """Spell out what JSON has no number for, and whatever else stood in a dropped box."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else str(value)
 
 
 def versions() -> dict[str, str]:

@@ -99,7 +99,7 @@ def box(draw: st.DrawFn) -> list[float]:
 
 
 def values() -> st.SearchStrategy[Any]:
-    # Sixteenths survive all arithmetic exactly, so that ties are ties in both evaluators; few values make many.
+    # Sixteenths survive all arithmetic exactly: ties are ties in both evaluators; few values make many ties.
     return st.integers(0, 16).map(lambda v: v / 16)
 
 

@@ -149,6 +149,21 @@ def test_bad_boxes_are_listed_and_their_clips_stay() -> None:
     assert scores.per_clip["status"].to_dict() == {"a": "scored", "b": "undefined"}
 
 
+@pytest.mark.parametrize(
+    ("value", "full"),
+    [(-0.3, {"ezvsl"}), (0.0, {"lvs", "ezvsl"}), (0.3, {"lvs", "ezvsl"}), (0.7, {"lvs", "ezvsl", "fixed"})],
+)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (9, 14), (224, 224)])
+def test_constant_maps(value: float, full: set[str], shape: tuple[int, int]) -> None:
+    for name in PROTOCOLS:
+        if value < 0 and name == "fixed":
+            with pytest.raises(EvalInputError, match="cosine"):
+                evaluate({"a": np.full(shape, value)}, {"a": [[0, 0, 0.5, 0.5]]}, name)
+            continue
+        found = evaluate({"a": np.full(shape, value)}, {"a": [[0, 0, 0.5, 0.5]]}, name).metrics["mean_iou"]
+        assert found == (0.25 if name in full else 0.0), name
+
+
 def test_intervals_hold_the_mean_and_shrink() -> None:
     rng = np.random.default_rng(3)
     values = rng.random((400, 1))

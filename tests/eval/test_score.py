@@ -153,6 +153,20 @@ def test_missing_and_extra_clips(
     assert content["metrics"]["mean_iou"]["value"] == pytest.approx(sum(scored) / 3)
 
 
+def test_what_json_cannot_say_is_spelt_out(
+    annotations: Path, maps: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    content = json.loads(annotations.read_text())
+    content["dropped"] = [{"clip_id": "ccccccccccc_000000", "box": [None, float("nan"), "x", 1], "why": "w"}]
+    annotations.write_text(json.dumps(content))
+    path = tmp_path / "p.npz"
+    arrays = {"clip_id": np.array(list(maps)), "heatmap": np.stack(list(maps.values()))}
+    np.savez(path, **arrays, meta=np.array('{"loss": NaN}'))
+    found = json.loads(avsl_eval.evaluate(path, annotations).to_json(), parse_constant=pytest.fail)
+    assert found["predictions_meta"] == {"loss": "NaN"}
+    assert found["dropped_boxes"][0]["box"] == ["None", "nan", "x", 1]
+
+
 def test_constant_maps_are_counted(
     annotations: Path, maps: dict[str, np.ndarray], caplog: pytest.LogCaptureFixture
 ) -> None:
