@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from avsl_train import losses
+from avsl_train.augment import uncrop
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.methods import METHODS, XPL, HardPL, Method
@@ -314,6 +315,40 @@ def test_the_curriculum_keeps_the_share_of_its_ramp() -> None:
         counts[True] == [round(ramp_up(step, 8, 0.5, 0.5, 0.2) * N) for step in (4, 5, 6, 7)] == [1, 3, 5, 5]
     )
     assert counts[False] == [N, N, N, N]
+
+
+def test_the_labels_of_an_epoch_by_their_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model's own view, put back onto the frame, sharpened; agreement where both views looked."""
+    method = make_method(config_of("xpl"), N)
+    assert isinstance(method, XPL)
+    views, compared = [], []
+    make = method.viewer.weak
+
+    def weak(*arguments: Any) -> Any:
+        views.append(make(*arguments))
+        return views[-1]
+
+    def agree(*maps: torch.Tensor) -> torch.Tensor:
+        compared.append(maps)
+        return torch.zeros(len(maps[0]))
+
+    monkeypatch.setattr(method.viewer, "weak", weak)
+    monkeypatch.setattr("avsl_train.methods.xpl.reliability", agree)
+    method.begin_epoch(EPOCH, sweep(method.config))
+    assert len(views) == 4  # two batches, A and B each
+    parts = (torch.arange(3), torch.arange(3, N))
+    for index, of_a, of_b, (p_a, p_b, weight) in zip(parts, views[::2], views[1::2], compared, strict=True):
+        assert not torch.equal(of_a.geometry.box, of_b.geometry.box)
+        covered = []
+        for name, view, p in (("a", of_a, p_a), ("b", of_b, p_b)):
+            with predicting(method.models):
+                wanted, seen = uncrop(method.forward(name, view).probability, view.geometry, method.size)
+            torch.testing.assert_close(p, wanted)
+            stored = method.stores[name].maps[index].float()
+            torch.testing.assert_close(stored, sharpen(wanted, 0.5), rtol=1e-3, atol=1e-6)
+            covered.append(seen)
+        assert torch.equal(weight, covered[0] & covered[1])
+        assert not torch.equal(covered[0], covered[1])
 
 
 def test_the_curriculum_prefers_clips_that_the_models_agree_on(monkeypatch: pytest.MonkeyPatch) -> None:
