@@ -27,7 +27,8 @@ from avsl_train.errors import TrainInputError
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("clip_id", "frame", "audio", "boxes", "status", "reason")
+FACTS = ("clip_id", "boxes", "status", "reason")
+MEDIA = ("frame", "audio")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,18 @@ class Clips:
         )
 
 
+@dataclass(frozen=True)
+class Row:
+    """What is known of a clip without its frame and sound, and where these lie."""
+
+    boxes: list[list[float]] | None
+    status: str
+    reason: str | None
+    file: Path
+    group: int
+    offset: int
+
+
 class ClipSet(Dataset[Clips]):
     """Clips of some shards, in the order of the ids that were asked for.
 
@@ -103,10 +116,11 @@ class ClipSet(Dataset[Clips]):
         self.excluded = {clip_id: reason for clip_id, reason in why.items() if reason}
         self.ids = [clip_id for clip_id in ids if clip_id not in self.excluded]
         self._rows = [rows[clip_id] for clip_id in self.ids]
+        self._files: dict[Path, pq.ParquetFile] = {}
         self._cached: Clips | None = None
         if config.cache and self.ids:
             self._cached = Clips.join([self._decode(position) for position in range(len(self))])
-            self._rows.clear()
+            self._files.clear()
         if self.ids and not config.cache:
             self._decode(0)  # a wrong sample rate is told at once, not by a worker some minutes later
 
@@ -146,12 +160,17 @@ class ClipSet(Dataset[Clips]):
         starts = range(0, len(self), size)
         return self.batches([torch.arange(start, min(start + size, len(self))) for start in starts])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind: a worker opens its own."""
+        return {**self.__dict__, "_files": {}}
+
     def _decode(self, position: int) -> Clips:
         row = self._rows[position]
-        boxes = np.asarray(row["boxes"] if row["boxes"] is not None else [], np.float32).reshape(-1, 4)
+        boxes = np.asarray(row.boxes if row.boxes is not None else [], np.float32).reshape(-1, 4)
+        media = self._media(row)
         try:
-            frame = _decode_frame(row["frame"]["bytes"], self.config.frame_size)
-            samples, rate = _decode_wave(row["audio"]["bytes"])
+            frame = _decode_frame(media["frame"]["bytes"], self.config.frame_size)
+            samples, rate = _decode_wave(media["audio"]["bytes"])
         except (OSError, RuntimeError) as error:  # what Pillow and soundfile raise
             raise TrainInputError(
                 f"clip {self.ids[position]} cannot be decoded ({error}): delete its shard and make it again"
@@ -163,6 +182,14 @@ class ClipSet(Dataset[Clips]):
             )
         wave = _of_length(samples, round(self.config.clip_s * rate))
         return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None])
+
+    def _media(self, row: Row) -> dict[str, Any]:
+        """Read the frame and the sound of one row: of its shard, only the row group it lies in."""
+        if row.file not in self._files:
+            self._files[row.file] = pq.ParquetFile(row.file, memory_map=True)
+        group = self._files[row.file].read_row_group(row.group, columns=list(MEDIA))
+        media: dict[str, Any] = group.slice(row.offset, 1).to_pylist()[0]
+        return media
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -186,35 +213,44 @@ def read_split(path: Path) -> dict[str, list[str]]:
     return {name: sorted(ids) for name, ids in sorted(subsets.items())}
 
 
-def _read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
+def _read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, Row]:
+    """Return the rows of some clips, without frames and sounds: of 144,000 clips these are 25 GB."""
+    rows: dict[str, Row] = {}
     for folder in shards:
         files = sorted(folder.glob("*.parquet"))
         if not files:
             raise TrainInputError(f"no shards (*.parquet) in {folder}: make them with `avsl-data preprocess`")
         for file in files:
             try:
-                table = pq.read_table(file, columns=list(COLUMNS))
+                for clip_id, row in _rows_of(file):
+                    known = rows.get(clip_id)
+                    if clip_id in ids and (known is None or (known.status != "ok" and row.status == "ok")):
+                        rows[clip_id] = row
             except (OSError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise TrainInputError(
                     f"cannot read the shard {file}: {reason}; delete it and make it again"
                 ) from error
-            wanted = [name in ids for name in table["clip_id"].to_pylist()]
-            for row in table.filter(wanted).to_pylist():
-                known = rows.get(row["clip_id"])
-                if known is None or (known["status"] != "ok" and row["status"] == "ok"):
-                    rows[row["clip_id"]] = row
     return rows
 
 
-def _why_excluded(row: dict[str, Any] | None, need_boxes: bool) -> str:
+def _rows_of(file: Path) -> Iterator[tuple[str, Row]]:
+    """Yield the clip ids and rows of one shard."""
+    with pq.ParquetFile(file) as parquet:
+        for group in range(parquet.num_row_groups):
+            facts = parquet.read_row_group(group, columns=list(FACTS)).to_pylist()
+            for offset, fact in enumerate(facts):
+                place = (file, group, offset)
+                yield fact["clip_id"], Row(fact["boxes"], fact["status"], fact["reason"], *place)
+
+
+def _why_excluded(row: Row | None, need_boxes: bool) -> str:
     """Return why a clip cannot be used, or an empty string."""
     if row is None:
         return "not in the shards"
-    if row["status"] != "ok":
-        return str(row["reason"])
-    return "no boxes" if need_boxes and not row["boxes"] else ""
+    if row.status != "ok":
+        return str(row.reason)
+    return "no boxes" if need_boxes and not row.boxes else ""
 
 
 def _decode_frame(data: bytes, size: int) -> Tensor:
