@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--seed", type=int, required=True)
     fit.add_argument("--out", type=Path, required=True, help="folder of the run")
     fit.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    fit.add_argument(
+        "--on-change",
+        choices=("error", "restart"),
+        default="error",
+        help="what to do where --out holds a training of another configuration, seed or set of clips",
+    )
     fit.set_defaults(run=_fit)
 
     predict = commands.add_parser("predict", help="write heatmaps of some clips")
@@ -108,7 +114,7 @@ def _fit(args: argparse.Namespace) -> None:
 
     clips = read_training_clips(config, args.shards, args.split)
     try:
-        fit(config, clips, args.seed, args.out, args.threads)
+        fit(config, clips, args.seed, args.out, args.threads, args.on_change)
     except NotFiniteError as error:
         raise TrainInputError(str(error)) from error
 

@@ -61,6 +61,11 @@ class Checkpoint:
     wall_time_s: float
     version: int = field(default=VERSION)
 
+    @classmethod
+    def fresh(cls, config: dict[str, Any], digest: str, seed: int, data: str) -> Checkpoint:
+        """Return the state before the first step, which holds no weights yet."""
+        return cls(config, digest, seed, 0, {}, {}, {}, {}, data, 0.0)
+
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint so that ``path`` always holds a whole one, the old or the new."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -69,35 +69,45 @@ class TrainingClips:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Which clips a step sees; a pure function of the seed and the step."""
+class Passes:
+    """Which clips of a set a step sees: passes over the set, each in its own order.
 
+    The last incomplete batch of a pass is dropped and a batch is never larger than the set, so that no clip
+    stands twice in one batch: the contrastive loss would call it its own negative. A pure function of the
+    seed and the step.
+
+    Parameters
+    ----------
+    name
+        Name of the set's random stream.
+    seed
+        Seed of the training.
+    clips
+        Size of the set.
+    wanted
+        Clips per step.
+    """
+
+    name: str
     seed: int
-    n_labeled: int
-    n_unlabeled: int
-    batch_labeled: int
-    batch_unlabeled: int
+    clips: int
+    wanted: int
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one pass over the unlabelled clips; the last incomplete batch is dropped."""
-        return max(1, self.n_unlabeled // self.batch_unlabeled) if self.n_unlabeled else 1
+    def batch(self) -> int:
+        """Clips per step: as many as are wanted, or all there are."""
+        return min(self.wanted, self.clips)
 
-    def labeled(self, step: int) -> Tensor:
-        """Return the labelled clips of a step: passes over all of them, each in its own order, end to end."""
-        return self._endless("labeled", self.n_labeled, step * self.batch_labeled, self.batch_labeled)
+    @property
+    def steps(self) -> int:
+        """Steps of one pass."""
+        return self.clips // self.batch if self.clips else 1
 
-    def unlabeled(self, step: int) -> Tensor:
-        """Return the unlabelled clips of a step: each clip at most once per epoch."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(self.n_unlabeled, generator=stream(self.seed, "order", "unlabeled", epoch))
-        return order[position * self.batch_unlabeled : (position + 1) * self.batch_unlabeled]
-
-    def _endless(self, name: str, n: int, start: int, count: int) -> Tensor:
-        passes = range(start // n, (start + count - 1) // n + 1)
-        orders = [torch.randperm(n, generator=stream(self.seed, "order", name, number)) for number in passes]
-        first = start - passes[0] * n
-        return torch.cat(orders)[first : first + count]
+    def at(self, step: int) -> Tensor:
+        """Return the clips of a step, [batch] of int64."""
+        number, position = divmod(step, self.steps)
+        order = torch.randperm(self.clips, generator=stream(self.seed, "order", self.name, number))
+        return order[position * self.batch : (position + 1) * self.batch]
 
 
 def read_training_clips(config: ExperimentConfig, shards: Sequence[Path], split: Path) -> TrainingClips:
@@ -124,7 +134,12 @@ def read_training_clips(config: ExperimentConfig, shards: Sequence[Path], split:
 
 
 def fit(
-    config: ExperimentConfig, clips: TrainingClips, seed: int, out: Path, threads: int | None = None
+    config: ExperimentConfig,
+    clips: TrainingClips,
+    seed: int,
+    out: Path,
+    threads: int | None = None,
+    on_change: Literal["error", "restart"] = "error",
 ) -> Checkpoint:
     """Train, or go on with a training that was stopped.
 
@@ -141,6 +156,8 @@ def fit(
         ``run.json``.
     threads
         CPU threads; None: torch's default.
+    on_change
+        What to do where ``out`` holds a training of another configuration, seed or set of clips.
 
     Returns
     -------
@@ -150,7 +167,8 @@ def fit(
     Raises
     ------
     TrainInputError
-        ``out`` holds a training of another configuration, seed or set of clips.
+        ``out`` holds another training and ``on_change`` is ``error``, or a method that needs unlabelled
+        clips has none.
     NotFiniteError
         A loss became NaN or infinite.
     """
@@ -160,20 +178,21 @@ def fit(
     optimizer = torch.optim.Adam(
         method.models.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
     )
-    checkpoint = _start_or_resume(config, clips, seed, out, method, optimizer)
-    schedule = Schedule(
-        seed,
-        len(clips.labeled),
-        len(clips.unlabeled),
-        config.optim.batch_labeled,
-        min(config.optim.batch_unlabeled, len(clips.unlabeled)) or 1,
-    )
+    if method.uses_unlabeled and not len(clips.unlabeled):
+        raise TrainInputError(
+            f"method {config.method.name} needs unlabelled clips, and the split's subset "
+            f"{UNLABELED!r} has none that is usable"
+        )
+    start = Checkpoint.fresh(config.model_dump(mode="json"), config.digest(), seed, clips.digest)
+    checkpoint = _resume(start, out, on_change, method, optimizer)
+    labeled = Passes(LABELED, seed, len(clips.labeled), config.optim.batch_labeled)
+    unlabeled = Passes(UNLABELED, seed, len(clips.unlabeled), config.optim.batch_unlabeled)
+    sweep = partial(clips.unlabeled.in_order, config.optim.batch_unlabeled)
     log = MetricsLog(out / "metrics.jsonl", config.optim.steps, checkpoint.step)
-    sweep = partial(clips.unlabeled.in_order, schedule.batch_unlabeled)
     began = time.monotonic() - checkpoint.wall_time_s
     method.models.train()
-    for step, batch in _batches(clips, schedule, method, checkpoint.step, config.optim.steps):
-        if method.uses_unlabeled and step % schedule.steps_per_epoch == 0:
+    for step, batch in _batches(clips, labeled, unlabeled, method, checkpoint.step, config.optim.steps):
+        if method.uses_unlabeled and step % unlabeled.steps == 0:
             log.note(step, method.begin_epoch(step, sweep))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
@@ -217,16 +236,16 @@ def learning_rate(config: ExperimentConfig, step: int) -> float:
 
 
 def _batches(
-    clips: TrainingClips, schedule: Schedule, method: Method, start: int, stop: int
+    clips: TrainingClips, labeled: Passes, unlabeled: Passes, method: Method, start: int, stop: int
 ) -> Iterator[tuple[int, Batch]]:
     """Yield the steps that are left with their clips."""
     steps = range(start, stop)
-    labeled = clips.labeled.batches([schedule.labeled(step) for step in steps])
-    if not (method.uses_unlabeled and len(clips.unlabeled)):
-        yield from ((step, Batch(part, len(part))) for step, part in zip(steps, labeled, strict=True))
+    first_parts = clips.labeled.batches([labeled.at(step) for step in steps])
+    if not method.uses_unlabeled:
+        yield from ((step, Batch(part, len(part))) for step, part in zip(steps, first_parts, strict=True))
         return
-    unlabeled = clips.unlabeled.batches([schedule.unlabeled(step) for step in steps])
-    for step, first, second in zip(steps, labeled, unlabeled, strict=True):
+    second_parts = clips.unlabeled.batches([unlabeled.at(step) for step in steps])
+    for step, first, second in zip(steps, first_parts, second_parts, strict=True):
         yield step, Batch(Clips.join([first, second]), len(first))
 
 
@@ -239,33 +258,36 @@ def _check_finite(terms: dict[str, Tensor], step: int, out: Path) -> None:
         )
 
 
-def _start_or_resume(
-    config: ExperimentConfig,
-    clips: TrainingClips,
-    seed: int,
-    out: Path,
-    method: Method,
-    optimizer: torch.optim.Optimizer,
+def _resume(
+    start: Checkpoint, out: Path, on_change: str, method: Method, optimizer: torch.optim.Optimizer
 ) -> Checkpoint:
-    """Return the state to start from: the working checkpoint's if there is one, else a fresh one's."""
-    if not (out / WORKING).exists():
-        return Checkpoint(
-            config.model_dump(mode="json"), config.digest(), seed, 0, {}, {}, {}, {}, clips.digest, 0.0
+    """Return the state to go on from: that of the folder's training if it is this one, else ``start``."""
+    found = next((out / name for name in (WORKING, FINAL) if (out / name).exists()), None)
+    if found is None:
+        return start
+    checkpoint = load_checkpoint(found)
+    changed = [
+        what
+        for what, mine, theirs in (
+            ("configuration", start.digest, checkpoint.digest),
+            ("seed", start.seed, checkpoint.seed),
+            ("clips", start.data, checkpoint.data),
         )
-    checkpoint = load_checkpoint(out / WORKING)
-    mine = (config.digest(), seed, clips.digest)
-    theirs = (checkpoint.digest, checkpoint.seed, checkpoint.data)
-    if mine != theirs:
-        what = [n for n, a, b in zip(("configuration", "seed", "clips"), mine, theirs, strict=True) if a != b]
+        if mine != theirs
+    ]
+    if changed and on_change == "error":
         raise TrainInputError(
-            f"{out} holds a training with another {' and '.join(what)} (step {checkpoint.step}): "
-            f"remove {out / WORKING} to start again, or choose another --out"
+            f"{found} is of a training with another {' and '.join(changed)} (step {checkpoint.step}): add "
+            "--on-change restart to replace it, or choose another --out"
         )
+    if changed:
+        logger.info("%s is of a training with another %s: starting again", found, " and ".join(changed))
+        return start
     method.models.load_state_dict(checkpoint.models)
     optimizer.load_state_dict(checkpoint.optimizer)
     method.load(checkpoint.method)
     load_rng_state(checkpoint.rng)
-    logger.info("going on from step %d of %d", checkpoint.step, config.optim.steps)
+    logger.info("going on from step %d of %d", checkpoint.step, checkpoint.config["optim"]["steps"])
     return checkpoint
 
 
@@ -290,8 +312,12 @@ def _snapshot(
 def _finish(
     config: ExperimentConfig, clips: TrainingClips, checkpoint: Checkpoint, device: torch.device, out: Path
 ) -> None:
-    """Write the final checkpoint and the record of the run; both appear whole or not at all."""
-    save_checkpoint(checkpoint, out / FINAL)
+    """Turn the working checkpoint into the final one and write the record of the run.
+
+    A kill between the two leaves a finished checkpoint, from which the same command only writes the record.
+    """
+    if (out / WORKING).exists():
+        (out / WORKING).replace(out / FINAL)
     record = {
         "schema": "avsl-run/1",
         "method": config.method.name,

@@ -178,8 +178,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(world: World
 def test_a_finished_training_is_not_done_again(world: World, tmp_path: Path) -> None:
     config = make_config("supervised", optim={"steps": 3})
     first = train(config, world, tmp_path)
-    (tmp_path / "checkpoint.pt").unlink()  # as if it had died just before
-    (tmp_path / "run.json").unlink()
+    (tmp_path / "run.json").unlink()  # as if it had died just before
     again = train(config, world, tmp_path)
     assert weights_digest(again) == weights_digest(first)
     assert again.wall_time_s == first.wall_time_s
@@ -207,7 +206,6 @@ def test_the_record_says_what_was_run(world: World, tmp_path: Path) -> None:
     assert torch.__version__.startswith(record["versions"]["torch"])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint.pt",
-        "last.pt",
         "metrics.jsonl",
         "run.json",
     ]
@@ -225,7 +223,7 @@ def test_the_log_tells_what_the_curriculum_uses(world: World, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, r"another seed \(step 8\): remove .*last\.pt to start again"),
+        ({"seed": 1}, r"checkpoint\.pt is .* another seed \(step 8\): add --on-change restart"),
         ({"config": {"optim": {"lr": 0.1}}}, r"another configuration \(step 8\)"),
         ({"seed": 1, "config": {"optim": {"lr": 0.1}}}, r"another configuration and seed"),
     ],
@@ -238,6 +236,16 @@ def test_a_folder_of_another_training_is_refused(
     with pytest.raises(TrainInputError, match=message):
         train(make_config("supervised", **change.get("config", {})), world, tmp_path, change.get("seed", 0))
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_changed_training_starts_again_where_that_is_asked_for(world: World, tmp_path: Path) -> None:
+    train(make_config("supervised", optim={"steps": 3}), world, tmp_path / "changed")
+    config = make_config("supervised", optim={"steps": 3, "lr": 0.01})
+    clips = read_training_clips(config, [world.shards], world.split)
+    changed = fit(config, clips, 0, tmp_path / "changed", threads=1, on_change="restart")
+    assert weights_digest(changed) == weights_digest(train(config, world, tmp_path / "fresh"))
+    assert numbers(tmp_path / "changed", "step") == [1, 2, 3]
+    assert json.loads((tmp_path / "changed/run.json").read_text())["config_digest"] == config.digest()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(world: World, tmp_path: Path) -> None:
@@ -254,10 +262,12 @@ def test_fewer_unlabelled_clips_than_a_batch_and_none_at_all(world: World, tmp_p
     train(config, world, tmp_path / "few")
     assert numbers(tmp_path / "few", "step") == [1, 2, 3]
     clips = read_training_clips(config, [world.shards], world.split)
+    if name == "supervised":
+        return
     none = fitting.TrainingClips(clips.labeled, type(clips.unlabeled)([world.shards], [], config.data))
-    fit(config, none, 0, tmp_path / "none", threads=1)
-    assert numbers(tmp_path / "none", "step") == [1, 2, 3]
-    assert "NaN" not in (tmp_path / "none/metrics.jsonl").read_text()
+    with pytest.raises(TrainInputError, match="needs unlabelled clips"):
+        fit(config, none, 0, tmp_path / "none", threads=1)
+    assert not (tmp_path / "none").exists()
 
 
 def test_workers_and_the_cache_train_the_same_weights(world: World, tmp_path: Path) -> None:

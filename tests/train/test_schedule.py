@@ -6,54 +6,49 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsl_train.fit import Schedule
+from avsl_train.fit import Passes
 from avsl_train.seeding import load_rng_state, rng_state, stream
 
 sizes = st.integers(1, 30)
 
 
-@given(seed=st.integers(0, 99), n=sizes, batch=st.integers(1, 10))
-@settings(max_examples=40, deadline=None)
-def test_an_unlabelled_clip_is_seen_at_most_once_per_epoch(seed: int, n: int, batch: int) -> None:
-    batch = min(batch, n)
-    schedule = Schedule(seed, 3, n, 2, batch)
-    steps = schedule.steps_per_epoch
-    assert steps == n // batch
-    for epoch in range(3):
-        seen = torch.cat([schedule.unlabeled(step) for step in range(epoch * steps, (epoch + 1) * steps)])
-        assert len(seen) == steps * batch
+@given(seed=st.integers(0, 99), n=sizes, wanted=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_a_clip_is_seen_at_most_once_per_pass(seed: int, n: int, wanted: int) -> None:
+    passes = Passes("unlabeled", seed, n, wanted)
+    batch = min(wanted, n)
+    assert passes.steps == n // batch
+    for number in range(3):
+        steps = range(number * passes.steps, (number + 1) * passes.steps)
+        seen = torch.cat([passes.at(step) for step in steps])
+        assert len(seen) == passes.steps * batch
         assert len(seen.unique()) == len(seen)
         assert seen.max() < n
 
 
-@given(seed=st.integers(0, 99), n=sizes, batch=st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
-def test_labelled_clips_come_in_whole_passes(seed: int, n: int, batch: int) -> None:
-    schedule = Schedule(seed, n, 5, batch, 2)
-    steps = -(-3 * n // batch)
-    seen = torch.cat([schedule.labeled(step) for step in range(steps)])
-    assert len(seen) == steps * batch
-    for start in range(0, 3 * n, n):
-        assert sorted(seen[start : start + n].tolist()) == list(range(n))
+def test_every_clip_is_seen_as_often_as_any_other_in_the_long_run() -> None:
+    passes = Passes("labeled", 0, 7, 3)  # one of seven is dropped in each pass, another one each time
+    seen = torch.cat([passes.at(step) for step in range(2 * 700)]).bincount(minlength=7)
+    assert seen.sum() == 4200
+    assert (seen - 600).abs().max() < 40
 
 
 def test_a_step_depends_on_the_seed_and_itself_only() -> None:
-    forwards = [Schedule(0, 7, 9, 3, 2).labeled(step).tolist() for step in range(10)]
-    again = Schedule(0, 7, 9, 3, 2)
-    assert [again.labeled(step).tolist() for step in reversed(range(10))] == forwards[::-1]
-    assert Schedule(0, 7, 9, 3, 2).unlabeled(17).tolist() == again.unlabeled(17).tolist()
-    assert [Schedule(1, 7, 9, 3, 2).labeled(step).tolist() for step in range(10)] != forwards
+    forwards = [Passes("labeled", 0, 7, 3).at(step).tolist() for step in range(10)]
+    again = Passes("labeled", 0, 7, 3)
+    assert [again.at(step).tolist() for step in reversed(range(10))] == forwards[::-1]
+    assert [Passes("labeled", 1, 7, 3).at(step).tolist() for step in range(10)] != forwards
+    assert [Passes("unlabeled", 0, 7, 3).at(step).tolist() for step in range(10)] != forwards
 
 
-def test_epochs_have_different_orders() -> None:
-    schedule = Schedule(0, 4, 20, 2, 20)
-    assert schedule.unlabeled(0).tolist() != schedule.unlabeled(1).tolist()
+def test_passes_have_different_orders() -> None:
+    passes = Passes("unlabeled", 0, 20, 20)
+    assert passes.at(0).tolist() != passes.at(1).tolist()
 
 
-def test_no_unlabelled_clips_is_a_schedule_too() -> None:
-    schedule = Schedule(0, 4, 0, 2, 1)
-    assert schedule.steps_per_epoch == 1
-    assert len(schedule.unlabeled(3)) == 0
+def test_an_empty_set_has_passes_too() -> None:
+    passes = Passes("unlabeled", 0, 0, 2)
+    assert passes.steps == 1
 
 
 def test_streams_differ_by_seed_and_by_every_part_of_their_name() -> None:
