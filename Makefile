@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 SNAKEFILES := Snakefile rules
-DEMO_RESULTS := results/supervised_demo.json results/hard-pl_demo.json results/xpl_demo.json
+DEMO_RESULTS := $(patsubst %,results/%_demo.json,supervised supervised+con hard-pl xpl)
 
 .PHONY: help demo test lint bench clean
 

@@ -226,8 +226,9 @@ class Plan:
         It is the part of the configuration that `training_overrides` reads, so that a job is run again when
         something in it changed and only then.
         """
+        data = self.study.trainsets[trainset]
         part = {
-            "trainsets": {trainset: {"recipe": self.study.trainsets[trainset].recipe}},
+            "trainsets": {trainset: {"recipe": data.recipe, "methods": data.methods}},
             "experiments": {experiment: self.study.experiments[experiment]},
         }
         return json.dumps(part, sort_keys=True)

@@ -93,6 +93,9 @@ class Trainset(_Strict):
     threads: PositiveInt = Field(1, description="CPU threads of one training.")
     mem_mb: PositiveInt = Field(4000, description="Memory of one training, in MB.")
     recipe: Overrides = Field(default_factory=dict, description="Training configuration for these data.")
+    methods: dict[Name, Overrides] = Field(
+        default_factory=dict, description="Keys of the section `method` for these data, by the method's name."
+    )
 
 
 class Testset(_Strict):
@@ -140,7 +143,8 @@ def training_overrides(study: Mapping[str, Any], trainset: str, experiment: str)
     Returns
     -------
     dict
-        The training set's recipe, overlaid with the experiment's own values.
+        The training set's recipe, overlaid with its keys for the experiment's method and then with the
+        experiment's own values.
 
     Raises
     ------
@@ -160,8 +164,12 @@ def training_overrides(study: Mapping[str, Any], trainset: str, experiment: str)
         known = study.get(section, {})
         if name not in known:
             raise StudyError(f"{section}: unknown name {name!r}{nearest(name, known)}")
-    recipe = study["trainsets"][trainset].get("recipe", {})
-    return merge(recipe, study["experiments"][experiment])
+    data, own = study["trainsets"][trainset], study["experiments"][experiment]
+    recipe = data.get("recipe", {})
+    method = merge(recipe, own).get("method")
+    chosen = method.get("name") if isinstance(method, Mapping) else None
+    for_method = data.get("methods", {}).get(chosen)
+    return merge(merge(recipe, {"method": for_method}) if for_method else recipe, own)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,15 @@ def test_an_experiment_overlays_the_recipe_of_the_training_set(shipped: dict[str
     config = changed(shipped, "experiments.xpl.optim.lr", 0.5)
     found = training_overrides(config, "demo", "xpl")
     assert found["optim"] == {**shipped["trainsets"]["demo"]["recipe"]["optim"], "lr": 0.5}
-    assert found["method"] == {"name": "xpl"}
+    assert found["method"] == {"name": "xpl", **shipped["trainsets"]["demo"]["methods"]["xpl"]}
+
+
+def test_keys_of_a_method_reach_experiments_with_that_method_only(shipped: dict[str, Any]) -> None:
+    config = changed(shipped, "trainsets.demo.methods.xpl", {"beta": 0.5, "ramp": 0.2})
+    config = changed(config, "experiments.mine", {"method": {"name": "xpl", "ramp": 0.4}})
+    assert training_overrides(config, "demo", "mine")["method"] == {"name": "xpl", "beta": 0.5, "ramp": 0.4}
+    assert training_overrides(config, "demo", "supervised")["method"] == {"name": "supervised"}
+    assert training_overrides(config, "vggss", "xpl")["method"] == {"name": "xpl"}
 
 
 def test_only_what_comes_from_the_internet_uses_the_network(shipped: dict[str, Any]) -> None:
