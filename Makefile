@@ -14,7 +14,7 @@ help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(STAMP)  ## render, download, train and score the demo; show its table and page
-	@$(BIN)/snakemake --cores $(CORES) demo
+	@$(BIN)/snakemake --cores $(CORES) demo --prioritize results/xpl_demo.json
 	@$(BIN)/avsl-eval summary $(DEMO_RESULTS)
 	@echo "Page: $(CURDIR)/results/report_demo.html"
 
