@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -116,11 +117,11 @@ class ClipSet(Dataset[Clips]):
         self.excluded = {clip_id: reason for clip_id, reason in why.items() if reason}
         self.ids = [clip_id for clip_id in ids if clip_id not in self.excluded]
         self._rows = [rows[clip_id] for clip_id in self.ids]
-        self._files: dict[Path, pq.ParquetFile] = {}
+        self._close()
         self._cached: Clips | None = None
         if config.cache and self.ids:
-            self._cached = Clips.join([self._decode(position) for position in range(len(self))])
-            self._files.clear()
+            self._cached = self._decode_all()
+            self._close()
         if self.ids and not config.cache:
             self._decode(0)  # a wrong sample rate is told at once, not by a worker some minutes later
 
@@ -162,7 +163,19 @@ class ClipSet(Dataset[Clips]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind: a worker opens its own."""
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": {}, "_group": None}
+
+    def _close(self) -> None:
+        """Forget open shards and the row group that was read last."""
+        self._files: dict[Path, pq.ParquetFile] = {}
+        self._group: tuple[Path, int, pa.Table] | None = None
+
+    def _decode_all(self) -> Clips:
+        """Return every clip, read in the order of the shards, so that each row group is read once."""
+        places = [(row.file, row.group, row.offset) for row in self._rows]
+        order = sorted(range(len(self)), key=places.__getitem__)
+        decoded = Clips.join([self._decode(position) for position in order])
+        return decoded[torch.argsort(torch.tensor(order))]
 
     def _decode(self, position: int) -> Clips:
         row = self._rows[position]
@@ -185,10 +198,12 @@ class ClipSet(Dataset[Clips]):
 
     def _media(self, row: Row) -> dict[str, Any]:
         """Read the frame and the sound of one row: of its shard, only the row group it lies in."""
-        if row.file not in self._files:
-            self._files[row.file] = pq.ParquetFile(row.file, memory_map=True)
-        group = self._files[row.file].read_row_group(row.group, columns=list(MEDIA))
-        media: dict[str, Any] = group.slice(row.offset, 1).to_pylist()[0]
+        if self._group is None or self._group[:2] != (row.file, row.group):
+            if row.file not in self._files:
+                self._files[row.file] = pq.ParquetFile(row.file, memory_map=True)
+            table = self._files[row.file].read_row_group(row.group, columns=list(MEDIA))
+            self._group = (row.file, row.group, table)
+        media: dict[str, Any] = self._group[2].slice(row.offset, 1).to_pylist()[0]
         return media
 
 

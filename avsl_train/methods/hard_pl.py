@@ -47,20 +47,18 @@ class HardPL(Method):
         """Return the terms ``sup``, ``con`` and, after warm-up, ``pl``."""
         view = self.viewer.strong(batch.clips, self.config.augment, self.stream("strong", "a", step))
         output = self.forward("a", view)
-        truth = self.viewer.truth(batch.clips, view.geometry)
-        labeled = batch.labeled.to(truth.device)
-        terms = {"sup": losses.supervised(output.logit, truth, labeled, self.settings.loss_at)}
-        if self.settings.lambda_con > 0:
-            terms["con"] = self.settings.lambda_con * losses.ezvsl(output.visual, output.audio)
+        terms = self.shared_terms(batch, view, output)
         if self.store.seen.all():
             n = batch.n_labeled
             label = self.store.view(batch.unlabeled_index, view.geometry[n:], output.logit.shape[-1])
             label = harden(label, 0.5)  # resampling made soft borders
             chosen = torch.ones(len(label), dtype=torch.bool, device=label.device)
-            terms["pl"] = self.settings.lambda_pl * losses.masked_cross_entropy(
-                output.logit[n:], label, chosen
-            )
-        return terms
+            terms["pl"] = losses.masked_cross_entropy(output.logit[n:], label, chosen)
+        return self.weighted(terms)
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the terms."""
+        return {**super().weights(), "pl": self.settings.lambda_pl}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return the stored labels."""

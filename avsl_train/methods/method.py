@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from avsl_train import losses
 from avsl_train.config import ExperimentConfig, ModelConfig
 from avsl_train.data import Clips
 from avsl_train.localizer import Localizer, Output
@@ -98,6 +99,24 @@ class Method(ABC):
             raise ValueError(
                 f"method {self.config.method.name} remembers nothing, the checkpoint holds {sorted(state)}"
             )
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the terms by name; a term that is not named counts once."""
+        return {"con": self.config.method.lambda_con}
+
+    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms times their weights."""
+        weights = self.weights()
+        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
+
+    def shared_terms(self, batch: Batch, view: View, output: Output) -> dict[str, Tensor]:
+        """Return what every method asks of a model: ``sup`` and, if it has a weight, ``con``, unweighted."""
+        truth = self.viewer.truth(batch.clips, view.geometry)
+        labeled = batch.labeled.to(truth.device)
+        terms = {"sup": losses.supervised(output.logit, truth, labeled, self.config.method.loss_at)}
+        if self.config.method.lambda_con > 0:
+            terms["con"] = losses.ezvsl(output.visual, output.audio)
+        return terms
 
     def forward(self, name: str, view: View) -> Output:
         """Run one model, under autocast where the configuration asks for bf16."""

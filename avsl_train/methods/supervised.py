@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from avsl_train import losses
 from avsl_train.config import ExperimentConfig, SupervisedConfig
 from avsl_train.methods.method import Batch, Method
 from avsl_train.views import Viewer
@@ -19,16 +18,9 @@ class Supervised(Method):
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
         super().__init__(config, viewer, seed, n_unlabeled)
         assert isinstance(config.method, SupervisedConfig)
-        self.settings = config.method
-        self.uses_unlabeled = self.settings.lambda_con > 0
+        self.uses_unlabeled = config.method.lambda_con > 0
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup`` and, if it has a weight, ``con``."""
         view = self.viewer.strong(batch.clips, self.config.augment, self.stream("strong", "a", step))
-        output = self.forward("a", view)
-        truth = self.viewer.truth(batch.clips, view.geometry)
-        labeled = batch.labeled.to(truth.device)
-        terms = {"sup": losses.supervised(output.logit, truth, labeled, self.settings.loss_at)}
-        if self.settings.lambda_con > 0:
-            terms["con"] = self.settings.lambda_con * losses.ezvsl(output.visual, output.audio)
-        return terms
+        return self.weighted(self.shared_terms(batch, view, self.forward("a", view)))

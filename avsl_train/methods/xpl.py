@@ -71,17 +71,17 @@ class XPL(Method):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, once clips are selected, ``cross``."""
-        settings = self.settings
         views = {name: self._strong_view(batch, name, step) for name in OTHER}
         outputs = {name: self.forward(name, views[name]) for name in OTHER}
-        terms = {"sup": sum_of(self._supervised(batch, views[name], outputs[name]) for name in OTHER)}
-        if settings.lambda_con > 0:
-            contrastive = sum_of(losses.ezvsl(output.visual, output.audio) for output in outputs.values())
-            terms["con"] = settings.lambda_con * contrastive
+        shared = [self.shared_terms(batch, views[name], outputs[name]) for name in OTHER]
+        terms = {term: sum_of(part[term] for part in shared) for term in shared[0]}
         if self.selected.any():
-            cross = sum_of(self._cross(batch, name, views[name], outputs[name]) for name in OTHER)
-            terms["cross"] = settings.lambda_x * cross
-        return terms
+            terms["cross"] = sum_of(self._cross(batch, name, views[name], outputs[name]) for name in OTHER)
+        return self.weighted(terms)
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the terms."""
+        return {**super().weights(), "cross": self.settings.lambda_x}
 
     def localize(self, view: View) -> Tensor:
         """Return the mean of P_A and P_B, or one of them, as ``inference`` says [ours].
@@ -104,10 +104,6 @@ class XPL(Method):
         for name, store in self.stores.items():
             store.load(state[f"store_{name}"])
         self.selected = state["selection"]["selected"].clone()
-
-    def _supervised(self, batch: Batch, view: View, output: Output) -> Tensor:
-        truth = self.viewer.truth(batch.clips, view.geometry)
-        return losses.supervised(output.logit, truth, batch.labeled.to(truth.device), self.settings.loss_at)
 
     def _cross(self, batch: Batch, name: str, view: View, output: Output) -> Tensor:
         """Return BCE(P of this model, label of the other model) over the selected clips of the batch."""
