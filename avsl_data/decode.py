@@ -25,6 +25,17 @@ FFMPEG_VARIABLE: Final = "AVSL_FFMPEG"
 FFMPEG_TIMEOUT_S: Final = 600.0
 FFMPEG_GLOBAL_ARGUMENTS: Final = ("-y", "-nostdin", "-v", "error")
 DETAIL_CHARACTERS: Final = 300
+
+H264_ARGUMENTS: Final[dict[str, Any]] = {
+    "vcodec": "libx264",
+    "preset": "veryfast",
+    "crf": 18,
+    "pix_fmt": "yuv420p",
+    "threads": 1,
+}
+AAC_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "aac_coder": "fast", "audio_bitrate": "160k"}
+"""The fast coder takes a quarter of the default one's time, which was half of the cost of a cut."""
+
 DISK_FULL: Final = "No space left on device"
 _US_PER_S: Final = 1_000_000
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")

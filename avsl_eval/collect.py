@@ -10,11 +10,9 @@
         context                {ceiling | center_prior | whole_image: {metric: {value}}}
         n_scored, missing      clips that every seed predicted; ids that one seed or more did not
     }}}}
-    provenance: {config_digest, commit, device, versions, steps,    one value, or {seed: value} where seeds
-    differ
+    provenance: {config_digest, commit, device, versions, steps,    one value, or {seed: value}
                  checkpoint_sha256, wall_time_s, clips,             {seed: value}
-                 runs, predictions}                                 {seed: run.json}, {seed: meta of the
-                 predictions}
+                 runs, predictions}                                 {seed: run.json}, {seed: meta}
     files: [{seed, subset, protocol, scores, per_clip, predictions, annotations}]
 
 A pooled value is the mean over seeds; its interval is the bootstrap over clips of each clip's mean over

@@ -1,13 +1,12 @@
 """What a score has to be read against: the best and two blind answers under the same rule, on the same clips.
 
-- ``ceiling``: the best cIoU that any map without ties can reach. A rule that prescribes the mask's size (k
-pixels, see
-  `avsl_eval.maps.tie_free_area`) allows only ``min(k, |g = 1|) + min(k - |g = 1|, |g = 1/2|) / 2`` over
-  ``sum(g) + what is left of k``; a rule that does not allows the perfect mask.
+- ``ceiling``: the best cIoU that any map without ties can reach. A rule that prescribes the mask's size
+  (k pixels, see `avsl_eval.maps.tie_free_area`) allows only
+  ``min(k, |g = 1|) + min(k - |g = 1|, |g = 1/2|) / 2`` over ``sum(g) + what is left of k``; a rule that
+  does not prescribe it allows the perfect mask.
 - ``center_prior``: one fixed map for every clip and protocol, falling linearly with the distance from the
-image's centre and
-  exactly 0.5 on the circle whose disc covers half of the image. It knows nothing but that photographers
-  centre things.
+  image's centre and exactly 0.5 on the circle whose disc covers half of the image. It knows nothing but
+  that photographers centre things.
 - ``whole_image``: the mask that covers everything.
 """
 

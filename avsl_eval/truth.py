@@ -2,8 +2,8 @@
 
 Formats
 -------
-- the project's JSON, ``{"schema": "avsl-annotations/1", "truth": "union" | "consensus", "clips": [...],
-...}``
+- the project's JSON, ``{"schema": "avsl-annotations/1", "truth": "union" | "consensus",
+  "clips": [...], ...}``
 - ``vggss.json``: a list of ``{"file", "class", "bbox": [[x0, y0, x1, y1], ...]}``
 - a folder of Flickr-SoundNet XML files, ``<id>.xml``, corners on a 256-pixel canvas
 

@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Final
 
-from avsl_data.decode import media_url, run_ffmpeg
+from avsl_data.decode import AAC_ARGUMENTS, H264_ARGUMENTS, media_url, run_ffmpeg
 from avsl_data.errors import DataInputError
 from avsl_data.files import replacing, sha256_of, write_text
 from avsl_data.ids import video_id_of
@@ -32,14 +32,6 @@ from avsl_data.sources.demo_scenes import DemoSpec, DemoVideo, demo_videos
 VIDEO_FOLDER: Final = "videos"
 RENDERING_FILE: Final = "rendering.json"
 
-VIDEO_ARGUMENTS: Final[dict[str, Any]] = {
-    "vcodec": "libx264",
-    "preset": "veryfast",
-    "crf": 18,
-    "pix_fmt": "yuv420p",
-    "threads": 1,
-}
-AUDIO_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "aac_coder": "fast", "audio_bitrate": "160k"}
 CONTAINER_ARGUMENTS: Final[dict[str, Any]] = {
     "format": "mp4",
     "movflags": "+faststart",
@@ -104,7 +96,7 @@ def spec_digest(spec: DemoSpec) -> str:
         64 hexadecimal digits.
     """
     code = [sha256_of(Path(str(module.__file__))) for module in (demo_scenes, demo_render)]
-    encoder = [VIDEO_ARGUMENTS, AUDIO_ARGUMENTS, CONTAINER_ARGUMENTS]
+    encoder = [H264_ARGUMENTS, AAC_ARGUMENTS, CONTAINER_ARGUMENTS]
     content = json.dumps([dataclasses.asdict(spec), code, encoder], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -202,8 +194,8 @@ def write_video(path: Path, frames: Any, samples: Any, sample_rate: int, fps: in
             picture.video,
             tone.audio,
             media_url(temporary),
-            **VIDEO_ARGUMENTS,
-            **AUDIO_ARGUMENTS,
+            **H264_ARGUMENTS,
+            **AAC_ARGUMENTS,
             **CONTAINER_ARGUMENTS,
         )
         run_ffmpeg(output, stdin=frames.tobytes())
