@@ -45,6 +45,13 @@ class Geometry:
         """Return the same geometry on a device."""
         return Geometry(self.box.to(device), self.flip.to(device))
 
+    def centres(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return the columns and rows of a view's pixel centres, [B, size] each, in [0, 1] of the frame."""
+        steps = (torch.arange(size, device=self.box.device, dtype=torch.float32) + 0.5) / size
+        x0, y0, x1, y1 = self.box[:, :, None].unbind(1)
+        across = torch.where(self.flip[:, None], 1 - steps, steps)
+        return x0 + across * (x1 - x0), y0 + steps * (y1 - y0)
+
     def __getitem__(self, clips: slice) -> Geometry:
         """Return the geometry of some of the clips."""
         return Geometry(self.box[clips], self.flip[clips])
@@ -101,10 +108,7 @@ def crop(images: Tensor, geometry: Geometry, size: int) -> Tensor:
     Tensor [B, C, size, size]
         Bilinear samples at the view's pixel centres.
     """
-    steps = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5) / size
-    x0, y0, x1, y1 = geometry.box[:, :, None].unbind(1)
-    across = torch.where(geometry.flip[:, None], 1 - steps, steps)
-    return _sample(images, x0 + across * (x1 - x0), y0 + steps * (y1 - y0))
+    return _sample(images, *geometry.centres(size))
 
 
 def uncrop(maps: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Tensor]:

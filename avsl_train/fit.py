@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -106,8 +106,14 @@ class Passes:
     def at(self, step: int) -> Tensor:
         """Return the clips of a step, [batch] of int64."""
         number, position = divmod(step, self.steps)
-        order = torch.randperm(self.clips, generator=stream(self.seed, "order", self.name, number))
+        order = _order(self.seed, self.name, number, self.clips)
         return order[position * self.batch : (position + 1) * self.batch]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, name: str, number: int, clips: int) -> Tensor:
+    """Return the order of one pass; kept, because every step of the pass asks for it."""
+    return torch.randperm(clips, generator=stream(seed, "order", name, number))
 
 
 def read_training_clips(config: ExperimentConfig, shards: Sequence[Path], split: Path) -> TrainingClips:

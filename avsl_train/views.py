@@ -124,10 +124,7 @@ def rasterise(boxes: Tensor, geometry: Geometry, size: int) -> Tensor:
     Tensor [B, 1, size, size]
         1 where the pixel's centre lies in a box (half-open), else 0.
     """
-    steps = (torch.arange(size, device=boxes.device) + 0.5) / size
-    x0, y0, x1, y1 = geometry.box[:, :, None].unbind(1)
-    x = x0 + torch.where(geometry.flip[:, None], 1 - steps, steps) * (x1 - x0)  # [B, size]
-    y = y0 + steps * (y1 - y0)
+    x, y = geometry.centres(size)
     across = (x[:, None] >= boxes[..., 0:1]) & (x[:, None] < boxes[..., 2:3])  # [B, M, size]
     along = (y[:, None] >= boxes[..., 1:2]) & (y[:, None] < boxes[..., 3:4])
     return (along[..., :, None] & across[..., None, :]).any(1, keepdim=True).float()
