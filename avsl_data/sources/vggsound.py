@@ -19,11 +19,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from avsl_data.errors import DataInputError, unknown_name
-from avsl_data.ids import start_of, video_id_of
 from avsl_data.remotes import Remote, fetch
 from avsl_data.sources.published import read_id_list
 from avsl_data.sources.source import CatalogClip, ClipBoxes, Inputs
-from avsl_data.sources.vggss import CLIP_S, youtube_url
+from avsl_data.sources.vggss import youtube_clip
 
 NAME: Final = "vggsound"
 
@@ -147,14 +146,8 @@ def catalog(inputs: Inputs) -> list[CatalogClip]:
         raise unknown_name("list", name, LISTS)
     test_labels = dict(read_id_list(fetch(REMOTES["test.csv"], inputs.mirror)))
     return [
-        CatalogClip(
-            clip_id=clip_id,
-            video_id=video_id_of(clip_id),
-            url=youtube_url(video_id_of(clip_id)),
-            start_s=float(start_of(clip_id)),
-            end_s=start_of(clip_id) + CLIP_S,
-            label=label or test_labels.get(clip_id, ""),
-            official_split="test" if clip_id in test_labels else "train",
+        youtube_clip(
+            clip_id, label or test_labels.get(clip_id, ""), "test" if clip_id in test_labels else "train"
         )
         for clip_id, label in read_id_list(fetch(LISTS[name], inputs.mirror))
     ]

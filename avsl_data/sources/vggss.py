@@ -83,6 +83,39 @@ def youtube_url(video_id: str) -> str:
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
+def youtube_clip(clip_id: str, label: str, official_split: str) -> CatalogClip:
+    """Return the catalog's row of a ten-second clip on YouTube; its id says video and start.
+
+    Parameters
+    ----------
+    clip_id
+        A normalised clip id.
+    label
+        Its class, or an empty string.
+    official_split
+        ``train`` or ``test``.
+
+    Returns
+    -------
+    CatalogClip
+        The row.
+
+    Examples
+    --------
+    >>> youtube_clip("-0BIyqJj9ZU_000030", "cap gun shooting", "test").end_s
+    40.0
+    """
+    return CatalogClip(
+        clip_id=clip_id,
+        video_id=video_id_of(clip_id),
+        url=youtube_url(video_id_of(clip_id)),
+        start_s=float(start_of(clip_id)),
+        end_s=start_of(clip_id) + CLIP_S,
+        label=label,
+        official_split=official_split,
+    )
+
+
 def catalog(inputs: Inputs) -> list[CatalogClip]:
     """List the 5,158 clips, in the published order.
 
@@ -107,18 +140,7 @@ def catalog(inputs: Inputs) -> list[CatalogClip]:
         raise DataInputError(
             "vggss_test.csv and vggss.json name different clips: is one of them another version?"
         )
-    return [
-        CatalogClip(
-            clip_id=clip_id,
-            video_id=video_id_of(clip_id),
-            url=youtube_url(video_id_of(clip_id)),
-            start_s=float(start_of(clip_id)),
-            end_s=start_of(clip_id) + CLIP_S,
-            label=labels[clip_id],
-            official_split="test",
-        )
-        for clip_id in ids
-    ]
+    return [youtube_clip(clip_id, labels[clip_id], "test") for clip_id in ids]
 
 
 def boxes(inputs: Inputs) -> list[ClipBoxes]:
