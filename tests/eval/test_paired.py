@@ -115,6 +115,7 @@ def test_holm_by_hand() -> None:
     assert holm(np.empty(0)).tolist() == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_rejects_what_the_step_down_rule_rejects(p_values: list[float]) -> None:
     corrected = holm(np.array(p_values))
