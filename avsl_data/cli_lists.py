@@ -1,0 +1,171 @@
+"""Commands on lists: render, catalog, annotations, split."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from avsl_data.cli import Commands, Parser, add_command, counts_text, require_positive, say
+from avsl_data.errors import DataInputError
+
+
+def add_commands(commands: Commands[Parser]) -> None:
+    """Add this group's commands."""
+    _add_render(commands)
+    _add_catalog(commands)
+    _add_annotations(commands)
+    _add_split(commands)
+
+
+def _add_source_inputs(command: Parser) -> None:
+    command.add_argument("source", metavar="SOURCE", help="demo, vggss, vggsound or folder")
+    command.add_argument("--site", type=Path, metavar="DIR", help="demo: folder made by `avsl-data render`")
+    command.add_argument(
+        "--mirror", type=Path, metavar="DIR", help="take https://HOST/PATH from DIR/HOST/PATH"
+    )
+    command.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="folder: boxes as vggss.json or ours"
+    )
+
+
+def _add_render(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands, "render", "Render the demo's videos, table and boxes.", "--out data/demo/site --workers 2"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="SITE", help="folder of the site")
+    command.add_argument("--seed", type=int, default=7, help="seed of every draw (default %(default)s)")
+    command.add_argument("--videos", type=int, default=80, help="videos (default %(default)s)")
+    command.add_argument("--scenes", type=int, default=20, help="scenes per video (default %(default)s)")
+    command.add_argument("--val", type=int, default=4, help="videos of them for val (default %(default)s)")
+    command.add_argument("--test", type=int, default=20, help="videos of them for test (default %(default)s)")
+    command.add_argument(
+        "--size", type=int, default=128, help="height and width in pixels (default %(default)s)"
+    )
+    command.add_argument("--workers", type=int, default=1, help="processes (default %(default)s)")
+    command.set_defaults(run=_render)
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    from avsl_data.sources.demo_scenes import DemoSpec
+    from avsl_data.sources.demo_site import render_site
+
+    require_positive(arguments, "videos", "scenes", "workers")
+    try:
+        spec = DemoSpec(
+            seed=arguments.seed,
+            n_videos=arguments.videos,
+            scenes_per_video=arguments.scenes,
+            size=arguments.size,
+            n_val=arguments.val,
+            n_test=arguments.test,
+        )
+    except ValueError as error:
+        raise DataInputError(str(error)) from error
+    rendered = render_site(spec, arguments.out, arguments.workers)
+    say(f"{arguments.out}: {spec.n_videos} videos " + ("rendered" if rendered else "were there already"))
+
+
+def _add_catalog(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands,
+        "catalog",
+        "List every clip of a source.",
+        "vggss --mirror lists --buckets 8 --out data/vggss/catalog.parquet",
+    )
+    _add_source_inputs(command)
+    command.add_argument("--list", dest="list_name", metavar="NAME", help="vggsound: a published list")
+    command.add_argument("--clips", type=Path, metavar="DIR", help="folder: where the clips are")
+    command.add_argument("--buckets", type=int, required=True, metavar="N", help="jobs of the later stages")
+    command.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the catalog")
+    command.set_defaults(run=_catalog)
+
+
+def _catalog(arguments: argparse.Namespace) -> None:
+    from avsl_data.catalog import write_catalog
+    from avsl_data.sources import source_named
+    from avsl_data.sources.source import Inputs
+
+    inputs = Inputs(
+        arguments.site, arguments.mirror, arguments.list_name, arguments.clips, arguments.annotations
+    )
+    source = source_named(arguments.source, inputs)
+    clips = source.catalog(inputs)
+    write_catalog(clips, source.NAME, arguments.buckets, arguments.out)
+    videos = len({clip.video_id for clip in clips})
+    say(f"{arguments.out}: {len(clips)} clips of {videos} videos in {arguments.buckets} buckets")
+
+
+def _add_annotations(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands,
+        "annotations",
+        "Write a source's boxes in the scorer's format.",
+        "demo --site data/demo/site --split data/demo/splits/semi.parquet --subset heard "
+        "--out data/demo/annotations/heard.json",
+    )
+    _add_source_inputs(command)
+    command.add_argument("--split", type=Path, metavar="PARQUET", help="keep only a part: its split")
+    command.add_argument("--subset", metavar="NAME[,NAME]", help="keep only a part: its subsets")
+    command.add_argument("--out", type=Path, required=True, metavar="JSON", help="the annotations")
+    command.set_defaults(run=_annotations)
+
+
+def _annotations(arguments: argparse.Namespace) -> None:
+    from avsl_data.annotations import build_annotations, write_annotations
+    from avsl_data.sources import source_named
+    from avsl_data.sources.source import Inputs
+    from avsl_data.split_files import read_subset
+
+    if (arguments.split is None) != (arguments.subset is None):
+        raise DataInputError("--split and --subset belong together: give both or neither")
+    inputs = Inputs(site=arguments.site, mirror=arguments.mirror, annotations=arguments.annotations)
+    source = source_named(arguments.source, inputs)
+    keep = None if arguments.split is None else read_subset(arguments.split, arguments.subset)
+    annotations = build_annotations(source.boxes(inputs), source.NAME, arguments.subset, keep)
+    write_annotations(arguments.out, annotations)
+    boxes = sum(len(clip["boxes"]) for clip in annotations["clips"])
+    dropped = len(annotations["dropped"])
+    say(f"{arguments.out}: {len(annotations['clips'])} clips, {boxes} boxes, {dropped} faulty boxes dropped")
+
+
+def _add_split(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands,
+        "split",
+        "Put every clip of some catalogs into a subset.",
+        "vggss-semi --catalog data/vggss/catalog.parquet --catalog data/vggsound/catalog.parquet "
+        "--labels 0.1 --out data/vggss/splits/semi.parquet",
+    )
+    command.add_argument("recipe", metavar="RECIPE", help="demo-semi, vggss-semi, vggss-dmt or all-test")
+    command.add_argument(
+        "--catalog",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="PARQUET",
+        help="the annotated set's; repeated, further sets are unlabelled",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the split")
+    command.add_argument("--seed", type=int, default=0, help="of every hash (default %(default)s)")
+    command.add_argument(
+        "--labels", metavar="BUDGET", help="labelled clips: a number, or a fraction such as 0.03"
+    )
+    command.add_argument(
+        "--leakage",
+        default="exclude",
+        help="train clips of held-out videos: exclude (default), error or allow",
+    )
+    command.set_defaults(run=_split)
+
+
+def _split(arguments: argparse.Namespace) -> None:
+    from avsl_data.catalog import read_catalog
+    from avsl_data.split_files import write_split
+    from avsl_data.splits import SplitRequest, make_split, parse_budget
+
+    labels = None if arguments.labels is None else parse_budget(arguments.labels)
+    request = SplitRequest(arguments.seed, labels, arguments.leakage)
+    split = make_split(arguments.recipe, [read_catalog(path) for path in arguments.catalog], request)
+    write_split(arguments.out, split)
+    removed = {f"{why} removed": len(ids) for why, ids in split.about["removed"].items() if ids}
+    say(f"{arguments.out}: {counts_text({**split.about['counts'], **removed})}")
