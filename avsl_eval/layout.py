@@ -1,0 +1,233 @@
+"""Tables for people: the same cells as plain text, Markdown or LaTeX.
+
+A table is text; what the numbers mean is decided by those who fill it. Names that come from files are escaped
+here, once, for each format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from avsl_eval.errors import unknown_name
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a table.
+
+    Parameters
+    ----------
+    caption
+        What is shown, the rule and the number of clips included: a table must not lose them on its way.
+    header
+        Names of the columns; the first column is aligned to the left, all others to the right.
+    blocks
+        Groups of rows with a line between them; every row has as many cells as the header.
+    notes
+        Sentences below the table.
+    left
+        How many of the first columns are text, aligned to the left.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    blocks: tuple[tuple[tuple[str, ...], ...], ...]
+    notes: tuple[str, ...] = ()
+    left: int = 1
+
+
+def render(tables: Sequence[Table], form: str) -> str:
+    r"""Write tables below each other.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    form
+        One of `FORMATS`.
+
+    Returns
+    -------
+    str
+        Text without a newline at its end.
+
+    Raises
+    ------
+    EvalInputError
+        If there is no such format.
+
+    Examples
+    --------
+    >>> print(render([Table("t", ("a", "b"), ((("x_y", "1"),),))], "markdown"))
+    **t**
+    <BLANKLINE>
+    | a | b |
+    |:--|--:|
+    | x\_y | 1 |
+    """
+    if form not in FORMATS:
+        raise unknown_name("format", form, FORMATS)
+    return "\n\n".join(FORMATS[form](table) for table in tables)
+
+
+def to_text(table: Table) -> str:
+    """Write a table as plain text.
+
+    Parameters
+    ----------
+    table
+        The table.
+
+    Returns
+    -------
+    str
+        Lines without trailing blanks.
+    """
+    rows = [row for block in table.blocks for row in block]
+    widths = [max(len(row[k]) for row in [table.header, *rows]) for k in range(len(table.header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.ljust(width) if k < table.left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [table.caption, line(table.header)]
+    for block in table.blocks:
+        lines += [ruler, *map(line, block)]
+    return "\n".join([*lines, *table.notes])
+
+
+def to_markdown(table: Table) -> str:
+    """Write a table as GitHub's Markdown.
+
+    Parameters
+    ----------
+    table
+        The table.
+
+    Returns
+    -------
+    str
+        Caption, table and notes. Markdown knows no line between rows: a row of empty cells stands for it.
+    """
+
+    def line(row: Sequence[str]) -> str:
+        return f"| {' | '.join(map(escape_markdown, row))} |"
+
+    alignment = [":--" if k < table.left else "--:" for k in range(len(table.header))]
+    lines = [
+        f"**{escape_markdown(table.caption)}**",
+        "",
+        line(table.header),
+        f"|{'|'.join(alignment)}|",
+    ]
+    for k, block in enumerate(block for block in table.blocks if block):
+        if k:
+            lines.append("|" + "  |" * len(table.header))
+        lines += map(line, block)
+    for note in table.notes:
+        lines += ["", escape_markdown(note)]
+    return "\n".join(lines)
+
+
+def to_latex(table: Table) -> str:
+    r"""Write a table as LaTeX.
+
+    Parameters
+    ----------
+    table
+        The table.
+
+    Returns
+    -------
+    str
+        A ``table`` environment; the document needs ``\usepackage{booktabs}``.
+    """
+
+    def line(row: Sequence[str]) -> str:
+        return " & ".join(map(escape_latex, row)) + r" \\"
+
+    columns = "l" * table.left + "r" * (len(table.header) - table.left)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        line(table.header),
+    ]
+    for block in table.blocks:
+        lines += [r"\midrule", *map(line, block)]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip {{\footnotesize {escape_latex(note)}}}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"])
+
+
+def escape_markdown(text: str) -> str:
+    r"""Escape what Markdown would read as markup.
+
+    Parameters
+    ----------
+    text
+        Any text; line breaks become blanks.
+
+    Returns
+    -------
+    str
+        Markdown that shows the text.
+
+    Examples
+    --------
+    >>> escape_markdown("a|b")
+    'a\\|b'
+    """
+    return re.sub(r"([\\|<>*_`]|&(?=[#\w]))", r"\\\1", _one_line(text))
+
+
+def escape_latex(text: str) -> str:
+    r"""Escape what LaTeX would read as a command.
+
+    Parameters
+    ----------
+    text
+        Any text; line breaks become blanks.
+
+    Returns
+    -------
+    str
+        LaTeX that prints the text.
+
+    Examples
+    --------
+    >>> escape_latex("50 % of a_b")
+    '50 \\% of a\\_b'
+    """
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+FORMATS: MappingProxyType[str, Callable[[Table], str]] = MappingProxyType(
+    {"text": to_text, "markdown": to_markdown, "latex": to_latex}
+)
+"""Names of the formats and what writes them."""
