@@ -9,7 +9,8 @@
 """
 
 from avsl_eval.evaluate import evaluate
-from avsl_eval.protocol import PROTOCOLS, Protocol, get_protocol
+from avsl_eval.protocol import Protocol
+from avsl_eval.protocol_table import PROTOCOLS, get_protocol
 from avsl_eval.result import Scores
 
 __all__ = ["PROTOCOLS", "Protocol", "Scores", "evaluate", "get_protocol"]

@@ -70,7 +70,7 @@ def context_ciou(annotations: Annotations, protocol: Protocol) -> dict[str, NDAr
 
     Examples
     --------
-    >>> from avsl_eval.protocol import PROTOCOLS
+    >>> from avsl_eval.protocol_table import PROTOCOLS
     >>> from avsl_eval.truth import read_annotations
     >>> truth = read_annotations({"a_000001": [[0.0, 0.0, 1.0, 0.25]]})
     >>> {name: round(float(v[0]), 3) for name, v in context_ciou(truth, PROTOCOLS["ezvsl"]).items()}

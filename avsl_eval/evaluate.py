@@ -19,7 +19,8 @@ from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.io import sha256_of
 from avsl_eval.maps import binarise, to_probability
 from avsl_eval.predictions import Predictions, open_predictions
-from avsl_eval.protocol import MissingPolicy, Protocol, get_protocol
+from avsl_eval.protocol import MissingPolicy, Protocol
+from avsl_eval.protocol_table import get_protocol
 from avsl_eval.result import Scores
 from avsl_eval.truth import Annotations, describe_dropped, rasterise, read_annotations
 

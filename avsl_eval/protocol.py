@@ -4,17 +4,21 @@ A protocol is every decision between a model's map and its binary mask. Two scor
 all of them are equal, hence a protocol has a name and a version, and the scores file embeds all of its
 fields.
 
-    map [h, w] --upsample--> [S, S] --normalise--> p --threshold--> mask [S, S]
+    x [h, w] --upsample--> [S, S] --s = scale x + offset--> (sigmoid) --normalise--> p --threshold--> mask
 
-The threshold rules, with ``s = sort(p.ravel())`` ascending and n = S * S pixels:
+The threshold rules, with ``sorted = sort(p.ravel())`` ascending and n = S * S pixels:
 
-======== ===================================== ==========================
-rule     t                                     the mask covers
-======== ===================================== ==========================
-median   ``s[n // 2]``                         half of the image, always
-fixed    ``threshold_value``                   what the model says
-adaptive ``s[n - k]``, k pixels with truth > 0 the true area (n // 2 if none)
-======== ===================================== ==========================
+========= =========================================== =====================================================
+rule      t                                           the mask covers
+========= =========================================== =====================================================
+median    ``sorted[n // 2]``                          half of the image, always
+fixed     ``threshold_value``                         what the model says
+adaptive  ``sorted[n - k]``, k pixels with truth > 0  the true area (half of the image if there is none)
+sweep     each of ``thresholds``                      what the model says; the best one *on the test set*
+universal one value, from maps where nothing sounds   what the model says above what silence makes it say
+========= =========================================== =====================================================
+
+The named protocols stand in `avsl_eval.protocol_table`.
 """
 
 from __future__ import annotations
@@ -22,16 +26,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
-
-from avsl_eval.errors import unknown_name
+from typing import Any, Literal, get_args
 
 Interpolation = Literal["bilinear", "bicubic"]
 Normalisation = Literal["lvs_minmax", "minmax", "none"]
-ThresholdRule = Literal["median", "fixed", "adaptive"]
+Constant = Literal["keep", "zero", "empty"]
+ThresholdRule = Literal["median", "fixed", "adaptive", "sweep", "universal"]
 Comparison = Literal[">", ">="]
+Confidence = Literal["stored", "top_quarter", "max"]
+Task = Literal["localisation", "segmentation"]
 MissingPolicy = Literal["error", "zero"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "interpolation": get_args(Interpolation),
+    "normalisation": get_args(Normalisation),
+    "constant": get_args(Constant),
+    "threshold": get_args(ThresholdRule),
+    "comparison": get_args(Comparison),
+    "confidence": get_args(Confidence),
+    "task": get_args(Task),
+    "missing": get_args(MissingPolicy),
+}
+RANK_RULES = ("median", "adaptive")
+"""Threshold rules that look at the order of a map's pixels alone: they prescribe the mask's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,24 +62,45 @@ class Protocol:
     summary
         The rule in one line.
     source
-        Whose rule it is.
+        Whose rule it is: paper, venue, and whose published code.
     map_size
         Height and width S of maps and masks, in pixels.
     interpolation, align_corners
         Upsampling to [S, S], in the sense of torch's ``interpolate``; ``align_corners=False`` equals OpenCV.
+    scale, offset
+        s = scale * x + offset, after upsampling; scale > 0.
+    sigmoid
+        Whether s are logits, of which 1 / (1 + exp(-s)) is taken.
+    object_scale
+        What an object map is multiplied by before it is mixed with s (object-guided localisation only).
     normalisation
-        ``minmax``: (x - min) / (max - min). ``lvs_minmax``: 1 - minmax(-x). Either minmax keeps the raw
-        values of a constant map. ``none``: values as they are.
-    threshold, threshold_value
-        The rule that gives t, see the module's table; the value belongs to the rule ``fixed`` only.
+        ``minmax``: (s - min) / (max - min). ``lvs_minmax``: 1 - minmax(-s). ``none``: s as it is.
+    constant
+        What either minmax makes of a constant map: ``keep`` its values, ``zero``, or ``empty``, an empty mask
+        (the published code divides by zero, and no comparison with NaN holds).
+    threshold, threshold_value, thresholds
+        The rule that gives t, see the module's table; the value belongs to the rule ``fixed`` (and to
+        ``universal``, once it is known), the list to ``sweep``.
+    floor_at_median
+        Whether p below ``sorted[n // 2]`` is set to 0 before it is compared.
     comparison
         The mask is ``p > t`` or ``p >= t``.
     rescue_saturated
         Whether pixels with p >= 1 join the mask even where they are not above t.
+    exact_area
+        Whether pixels that tie at t are added only until the mask has exactly k pixels, in one fixed
+        pseudo-random order (`avsl_eval.maps.tie_order`); rules ``median`` and ``adaptive`` only.
+    confidence
+        What ranks clips in detection: the ``stored`` number, or of s the mean of the largest quarter
+        (``top_quarter``) or the largest (``max``).
+    task
+        ``localisation``: cIoU. ``segmentation``: IoU and F of AVSBench besides.
     value_range
         Bounds that raw heatmaps must keep, or None.
     missing
         What a clip without prediction does: ``error`` stops, ``zero`` scores it 0.
+    published_sizes
+        (test set, number of clips) of the scores that were published under the rule.
     """
 
     name: str
@@ -72,19 +110,58 @@ class Protocol:
     map_size: int = 224
     interpolation: Interpolation = "bilinear"
     align_corners: bool
+    scale: float = 1.0
+    offset: float = 0.0
+    sigmoid: bool = False
+    object_scale: float = 1.0
     normalisation: Normalisation
+    constant: Constant = "keep"
     threshold: ThresholdRule
     threshold_value: float | None = None
+    thresholds: tuple[float, ...] = ()
+    floor_at_median: bool = False
     comparison: Comparison
     rescue_saturated: bool = False
+    exact_area: bool = False
+    confidence: Confidence = "stored"
+    task: Task = "localisation"
     value_range: tuple[float, float] | None = None
     missing: MissingPolicy = "error"
+    published_sizes: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.threshold == "fixed") != (self.threshold_value is not None):
+        for field, known in _CHOICES.items():
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"protocol {self.name}: {field} is {getattr(self, field)!r}; known: {', '.join(known)}"
+                )
+        valued = self.threshold_value is not None
+        if valued != (self.threshold == "fixed") and not (valued and self.threshold == "universal"):
             raise ValueError(
-                f"protocol {self.name}: threshold_value is needed by the rule 'fixed' and by no other"
+                f"protocol {self.name}: threshold_value is needed by the rule 'fixed', may be given to "
+                "'universal', and belongs to no other"
             )
+        if bool(self.thresholds) != (self.threshold == "sweep"):
+            raise ValueError(f"protocol {self.name}: thresholds are needed by the rule 'sweep' and no other")
+        if not self.scale > 0:
+            raise ValueError(f"protocol {self.name}: scale is {self.scale}; larger must stay larger")
+        if self.exact_area and self.threshold not in RANK_RULES:
+            raise ValueError(
+                f"protocol {self.name}: exact_area needs a rule that prescribes the area, "
+                f"{' or '.join(RANK_RULES)}"
+            )
+        if self.floor_at_median and self.threshold != "fixed":
+            raise ValueError(f"protocol {self.name}: floor_at_median belongs to the rule 'fixed'")
+
+    @property
+    def is_rank_rule(self) -> bool:
+        """Whether the order of a map's pixels alone decides, so that the mask's size is prescribed."""
+        return self.threshold in RANK_RULES
+
+    @property
+    def depends_on_scale(self) -> bool:
+        """Whether s -> 2 s would change the mask: the rule compares raw values with a number."""
+        return self.normalisation == "none" and not self.is_rank_rule
 
     def to_dict(self) -> dict[str, object]:
         """Return all fields as plain JSON values.
@@ -94,7 +171,12 @@ class Protocol:
         dict
             Field name to value.
         """
-        return dataclasses.asdict(self)
+        return {
+            key: [list(v) if isinstance(v, tuple) else v for v in value]
+            if isinstance(value, tuple)
+            else value
+            for key, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
@@ -112,90 +194,43 @@ class Protocol:
 
         Examples
         --------
+        >>> from avsl_eval.protocol_table import PROTOCOLS
         >>> Protocol.from_dict(PROTOCOLS["fixed"].to_dict()) == PROTOCOLS["fixed"]
         True
         """
         values = dict(fields)
-        if values.get("value_range") is not None:
-            values["value_range"] = tuple(values["value_range"])  # JSON knows lists only
+        for key in ("value_range", "thresholds", "published_sizes"):
+            if values.get(key) is not None:  # JSON knows lists only
+                values[key] = tuple(tuple(v) if isinstance(v, list) else v for v in values[key])
         return cls(**values)
 
 
-_ALL = (
-    Protocol(
-        name="lvs",
-        version=1,
-        summary="half of the image: p above the median, saturated pixels join",
-        source="Chen et al., Localizing Visual Sounds the Hard Way, CVPR 2021, its published test code",
-        align_corners=False,
-        normalisation="lvs_minmax",
-        threshold="median",
-        comparison=">",
-        rescue_saturated=True,
-    ),
-    Protocol(
-        name="ezvsl",
-        version=1,
-        summary="half of the image: p at or above the median",
-        source="Mo and Morgado, Localizing Visual Sounds the Easy Way, ECCV 2022, its and FNAC's test code",
-        align_corners=True,
-        normalisation="minmax",
-        threshold="median",
-        comparison=">=",
-    ),
-    Protocol(
-        name="fixed",
-        version=1,
-        summary="the model's own probabilities: p at or above 0.5",
-        source="this project: the only rule here under which the size of the prediction counts",
-        align_corners=False,
-        normalisation="none",
-        threshold="fixed",
-        threshold_value=0.5,
-        comparison=">=",
-        value_range=(0.0, 1.0),
-    ),
-    Protocol(
-        name="adaptive",
-        version=1,
-        summary="as many pixels as the ground truth has: the true size is given away",
-        source="Senocak et al., Sound Source Localization is All about Cross-Modal Alignment, ICCV 2023, its "
-        "published test code",
-        align_corners=True,
-        normalisation="minmax",
-        threshold="adaptive",
-        comparison=">",
-    ),
-)
-
-PROTOCOLS: MappingProxyType[str, Protocol] = MappingProxyType({p.name: p for p in _ALL})
-"""Every named protocol, by name."""
+def _as_lists(value: object) -> object:
+    return [_as_lists(v) for v in value] if isinstance(value, tuple) else value
 
 
-def get_protocol(name: str) -> Protocol:
-    """Look up a protocol by its name.
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSuite:
+    """Name several protocols that belong together.
 
     Parameters
     ----------
-    name
-        One of `PROTOCOLS`.
-
-    Returns
-    -------
-    Protocol
-        The protocol of that name.
-
-    Raises
-    ------
-    EvalInputError
-        If there is none; the message suggests the nearest name and lists all.
-
-    Examples
-    --------
-    >>> get_protocol("ezvsl").comparison
-    '>='
+    name, version
+        Identity; adding or removing a protocol needs a new version.
+    summary
+        What it is for, in one line.
+    protocols
+        Names, in the order of tables.
+    skips_inapplicable
+        Whether a protocol that the maps do not fit (a range they leave) is left out with a warning; else it
+        is an error.
+    missing
+        The only policy for missing clips that the suite allows, or None for any.
     """
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise unknown_name("protocol", name, PROTOCOLS) from None
+
+    name: str
+    version: int
+    summary: str
+    protocols: tuple[str, ...]
+    skips_inapplicable: bool = False
+    missing: MissingPolicy | None = None

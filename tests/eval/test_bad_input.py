@@ -188,7 +188,7 @@ def test_annotations(kind: str, tmp_path: Path, predictions: Path, command: Any)
 @pytest.mark.parametrize(
     ("changed", "fragments"),
     [
-        ({"--protocol": "ezvls"}, ["unknown protocol 'ezvls'", "'ezvsl'", "lvs, ezvsl, fixed, adaptive"]),
+        ({"--protocol": "ezvls"}, ["unknown protocol 'ezvls'", "'ezvsl'", "lvs, ezvsl, ezvsl-val, slavc"]),
         ({"--missing": "zreo"}, ["'zreo'", "'zero'"]),
         ({"--predictions": "nowhere.npz"}, ["nowhere.npz", "there are no predictions"]),
         ({"--annotations": "nowhere.json"}, ["nowhere.json", "No such file"]),

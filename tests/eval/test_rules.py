@@ -23,6 +23,7 @@ from avsl_eval.errors import EvalInputError
 from avsl_eval.maps import binarise, interpolation_matrix, tie_free_area, to_probability
 from avsl_eval.truth import rasterise, read_annotations
 
+SIMPLE = ("lvs", "ezvsl", "fixed", "adaptive")
 MODULES = [m.name for m in pkgutil.iter_modules(avsl_eval.__path__) if m.name != "__main__"]
 
 
@@ -59,7 +60,7 @@ def test_masks_by_hand() -> None:
     x = np.array([[[0.1, 0.4], [0.6, 0.8]]], np.float32)
     found = {
         name: binarise(to_probability(x, small(name, 2)), small(name, 2), [3])[0].ravel().tolist()
-        for name in PROTOCOLS
+        for name in SIMPLE
     }
     assert found == {
         "lvs": [False, False, False, True],
@@ -74,7 +75,7 @@ def small(name: str, size: int) -> Protocol:
 
 
 @settings(max_examples=30, deadline=None)
-@pytest.mark.parametrize("name", list(PROTOCOLS))
+@pytest.mark.parametrize("name", SIMPLE)
 @given(
     x=hnp.arrays(np.float32, (1, 8, 8), elements=st.floats(0, 1, width=16), unique=True), k=st.integers(0, 64)
 )
@@ -97,7 +98,7 @@ def test_ranking_rules_ignore_scale_and_shift(name: str, x: np.ndarray, shift: i
     assert one.metrics == two.metrics
 
 
-@pytest.mark.parametrize("name", list(PROTOCOLS))
+@pytest.mark.parametrize("name", SIMPLE)
 def test_nothing_beats_the_ceiling(name: str) -> None:
     rng = np.random.default_rng(2)
     boxes = {f"c{k}": [np.sort(rng.random((2, 2)), axis=0).ravel().tolist()] for k in range(30)}
@@ -155,7 +156,7 @@ def test_bad_boxes_are_listed_and_their_clips_stay() -> None:
 )
 @pytest.mark.parametrize("shape", [(1, 1), (7, 7), (9, 14), (224, 224)])
 def test_constant_maps(value: float, full: set[str], shape: tuple[int, int]) -> None:
-    for name in PROTOCOLS:
+    for name in SIMPLE:
         if value < 0 and name == "fixed":
             with pytest.raises(EvalInputError, match="cosine"):
                 evaluate({"a": np.full(shape, value)}, {"a": [[0, 0, 0.5, 0.5]]}, name)
@@ -187,7 +188,7 @@ def test_coverage_of_intervals() -> None:
 
 
 def test_a_protocol_is_whole() -> None:
-    assert set(PROTOCOLS) == {"lvs", "ezvsl", "fixed", "adaptive"}
+    assert set(SIMPLE) < set(PROTOCOLS)
     for name, rule in PROTOCOLS.items():
         assert rule.name == name
         assert get_protocol(name) is rule

@@ -1,0 +1,136 @@
+"""The commands that show scores: ``collect``, ``summary``, ``gallery`` and ``report``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from avsl_eval.cli import Commands, add_command
+
+GALLERY_SIZE = 24
+
+
+def add_collect(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Declare the command ``collect``."""
+    sub = add_command(
+        commands,
+        "collect",
+        _collect,
+        "collect the scores of one experiment on one test set into one results file",
+        "collect --name xpl --testset demo --scores seed=0,subset=heard,s/heard.fixed.json --run "
+        "seed=0,run.json "
+        "--out results/xpl_demo.json",
+    )
+    sub.add_argument("--name", required=True, help="name of the experiment or method")
+    sub.add_argument("--testset", required=True, help="name of the test set")
+    sub.add_argument(
+        "--scores",
+        nargs="+",
+        required=True,
+        metavar="[seed=K,subset=NAME,]JSON",
+        help="scores files, each with its table beside it (.csv); "
+        "a path seed<K>/<subset>.<protocol>.json says both itself",
+    )
+    sub.add_argument(
+        "--run",
+        nargs="+",
+        default=[],
+        metavar="[seed=K,]JSON",
+        help="run.json of each training; a path seed<K>/run.json says its seed itself",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="JSON", help="results file to write")
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from avsl_eval.collect import collect, parse_run, parse_scores
+    from avsl_eval.io import refuse_overwriting
+
+    scores = [parse_scores(text) for text in arguments.scores]
+    runs = [parse_run(text) for text in arguments.run]
+    refuse_overwriting([arguments.out], [*(s.path for s in scores), *(r.path for r in runs)])
+    results = collect(arguments.name, arguments.testset, scores, runs)
+    results.save(arguments.out)
+
+
+def add_summary(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Declare the command ``summary``."""
+    sub = add_command(
+        commands,
+        "summary",
+        _summary,
+        "print results files as a table",
+        "summary results/supervised_demo.json results/xpl_demo.json",
+    )
+    sub.add_argument("results", nargs="+", type=Path, metavar="JSON", help="results files of one test set")
+
+
+def _summary(arguments: argparse.Namespace) -> None:
+    from avsl_eval.collect import read_results
+    from avsl_eval.summary import summary
+
+    print(summary([read_results(path) for path in arguments.results]))
+
+
+def add_gallery(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Declare the command ``gallery``."""
+    sub = add_command(
+        commands,
+        "gallery",
+        _gallery,
+        "choose the clips that a report shows",
+        "gallery --scores results/supervised_demo.json results/xpl_demo.json --n 24 --out ids.txt",
+    )
+    sub.add_argument(
+        "--scores", nargs="+", type=Path, required=True, metavar="JSON", help="results files of one test set"
+    )
+    sub.add_argument("--n", type=int, default=GALLERY_SIZE, help=f"number of clips (default: {GALLERY_SIZE})")
+    sub.add_argument("--out", type=Path, required=True, metavar="TXT", help="file to write, one id per line")
+
+
+def _gallery(arguments: argparse.Namespace) -> None:
+    from avsl_eval.collect import read_results
+    from avsl_eval.gallery import choose
+    from avsl_eval.io import refuse_overwriting, write_files
+
+    refuse_overwriting([arguments.out], arguments.scores)
+    picks = choose([read_results(path) for path in arguments.scores], arguments.n)
+    write_files({arguments.out: "".join(f"{pick.clip_id}\n" for pick in picks)})
+
+
+def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Declare the command ``report``."""
+    sub = add_command(
+        commands,
+        "report",
+        _report,
+        "write one self-contained page with scores and a gallery",
+        "report --results results/supervised_demo.json results/xpl_demo.json --frames "
+        "results/frames/demo --out report.html",
+    )
+    sub.add_argument(
+        "--results", nargs="+", type=Path, required=True, metavar="JSON", help="results files of one test set"
+    )
+    sub.add_argument(
+        "--frames",
+        type=Path,
+        metavar="DIR",
+        help="folder of <clip_id>.jpg; without it the gallery has no pictures",
+    )
+    sub.add_argument(
+        "--n",
+        type=int,
+        default=GALLERY_SIZE,
+        help=f"clips of the gallery, as given to gallery (default: {GALLERY_SIZE})",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="HTML", help="page to write")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from avsl_eval.collect import read_results
+    from avsl_eval.io import refuse_overwriting, write_files
+    from avsl_eval.report import report
+
+    refuse_overwriting([arguments.out], arguments.results)
+    page = report([read_results(path) for path in arguments.results], arguments.frames, arguments.n)
+    write_files({arguments.out: page})
+    print(f"wrote {arguments.out} ({len(page) / 1e6:.1f} MB)")
