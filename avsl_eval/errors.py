@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class EvalInputError(ValueError):
-    """Report input that cannot be scored: says what, where, the likely mistake and what to do next."""
+    """Report input that cannot be scored: says what, where, the likely mistake and what to do next.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        Every problem that was found; one, unless the error was made by `of`.
+    """
+
+    problems: tuple[str, ...]
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.problems = (message,)
+
+    @classmethod
+    def of(cls, problems: Sequence[str], where: str) -> EvalInputError:
+        """Make one error of several problems of one file.
+
+        Parameters
+        ----------
+        problems
+            At least one, the worst first.
+        where
+            The file, to be named in the message.
+
+        Returns
+        -------
+        EvalInputError
+            Its message is the first problem, and how to see the others.
+        """
+        more = len(problems) - 1
+        error = cls(problems[0] + (f" (and {more} more: avsl-eval check {where} names them)" if more else ""))
+        error.problems = tuple(problems)
+        return error
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> EvalInputError:
@@ -33,8 +66,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> EvalInputError:
     unknown protocol 'lsv'; did you mean 'lvs'? Known: lvs, fixed
     """
     names = list(known)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    in_lower_case = {known_name.lower(): known_name for known_name in names}
+    near = difflib.get_close_matches(name.lower(), in_lower_case, n=1, cutoff=0.5)
+    hint = f"; did you mean {in_lower_case[near[0]]!r}?" if near else "."
     return EvalInputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
 
 
