@@ -10,6 +10,10 @@ A clip id is ``<video id>_<start, six digits of whole seconds>``. Published list
 YouTube's video ids are 11 characters, may hold ``-`` and ``_`` anywhere and may start with ``-``. They are
 therefore told from the rest by position, never by splitting at ``_``. Ids become file names, so nothing but
 letters, digits, ``-`` and ``_`` is accepted.
+
+Flickr's ids are the number of the video, 8 to 12 digits: clip and video are one. Test sets made of pictures
+have ids of their own, which are only held to be safe (`check_safe_id`). A pair of one clip's frame with
+another clip's sound is named by `pair_id`.
 """
 
 from __future__ import annotations
@@ -24,8 +28,12 @@ START_DIGITS: Final = 6
 YOUTUBE_ID_LENGTH: Final = 11
 MS_PER_S: Final = 1000
 
+PAIR_MARK: Final = "+"
+
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLIP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}_[0-9]{6}")
+_FLICKR_ID = re.compile(r"[0-9]{8,12}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_+-]{0,127}")
 _TAIL_SECONDS = re.compile(r"_([0-9]{6})")
 _TAIL_MILLISECONDS = re.compile(r"_([0-9]{1,9})_([0-9]{1,10})")
 _TAIL_COMMA = re.compile(r",([0-9]{1,6})")
@@ -59,7 +67,7 @@ def make_clip_id(video_id: str, start_s: int) -> str:
     """
     if not _VIDEO_ID.fullmatch(video_id):
         raise DataInputError(
-            f"video id {video_id!r} is not 1 to 64 letters, digits, '-' or '_': is the column right?"
+            f"video id {shown(video_id)} is not 1 to 64 letters, digits, '-' or '_': is the column right?"
         )
     if not 0 <= start_s < 10**START_DIGITS:
         raise DataInputError(
@@ -94,8 +102,10 @@ def normalise(spelling: str) -> str:
     '---g-f_I2yQ_000001'
     >>> normalise("nqd6uO6hDSo_000030.jpg")
     'nqd6uO6hDSo_000030'
+    >>> normalise("10000130166.wav")
+    '10000130166'
     """
-    text = spelling.strip()
+    text = spelling.strip(" \t\r\n")
     for suffix in _FILE_SUFFIXES:
         text = text.removesuffix(suffix)
     head, tail = text[:YOUTUBE_ID_LENGTH], text[YOUTUBE_ID_LENGTH:]
@@ -106,7 +116,7 @@ def normalise(spelling: str) -> str:
     if match := _TAIL_MILLISECONDS.fullmatch(tail):
         start_ms = int(match[1])
         if start_ms % MS_PER_S:
-            raise DataInputError(f"clip {spelling!r} starts at {start_ms} ms, which is no whole second")
+            raise DataInputError(f"clip {shown(spelling)} starts at {start_ms} ms, which is no whole second")
         return make_clip_id(head, start_ms // MS_PER_S)
     return check_clip_id(text)
 
@@ -127,18 +137,112 @@ def check_clip_id(clip_id: str) -> str:
     Raises
     ------
     DataInputError
-        If it is not ``<video id>_<six digits>``.
+        If it is neither ``<video id>_<six digits>`` nor a Flickr number.
 
     Examples
     --------
     >>> check_clip_id("demo1a2b3c4_000002")
     'demo1a2b3c4_000002'
     """
-    if not _CLIP_ID.fullmatch(clip_id):
+    if not (_CLIP_ID.fullmatch(clip_id) or _FLICKR_ID.fullmatch(clip_id)):
         raise DataInputError(
-            f"{clip_id!r} is no clip id: expected <video id>_<start, six digits>, such as -0BIyqJj9ZU_000030"
+            f"{shown(clip_id)} is no clip id: expected <video id>_<start, six digits>, such as "
+            "-0BIyqJj9ZU_000030, or the number of a Flickr video"
         )
     return clip_id
+
+
+def check_safe_id(text: str) -> str:
+    """Return an id if it may become a file name, whatever it says.
+
+    Parameters
+    ----------
+    text
+        Text from a list or a table.
+
+    Returns
+    -------
+    str
+        The same text: 1 to 128 letters, digits, ``-``, ``_`` and, not at its start, ``+``.
+
+    Raises
+    ------
+    DataInputError
+        If it has another character or length.
+
+    Examples
+    --------
+    >>> check_safe_id("accordion_female_10438_accordion")
+    'accordion_female_10438_accordion'
+    """
+    if not _SAFE_ID.fullmatch(text):
+        raise DataInputError(f"{shown(text)} is no id: expected 1 to 128 letters, digits, '-' and '_'")
+    return text
+
+
+def is_number(clip_id: str) -> bool:
+    """Return whether an id is the number of a Flickr video.
+
+    Parameters
+    ----------
+    clip_id
+        A normalised clip id.
+
+    Returns
+    -------
+    bool
+        True for 8 to 12 digits.
+
+    Examples
+    --------
+    >>> is_number("10000130166"), is_number("00000130166_000030")
+    (True, False)
+    """
+    return _FLICKR_ID.fullmatch(clip_id) is not None
+
+
+def pair_id(frame_of: str, audio_of: str) -> str:
+    """Name the pair of one clip's frame with another clip's sound.
+
+    Parameters
+    ----------
+    frame_of, audio_of
+        Normalised clip ids; the same one twice for a clip that stands for itself as a negative.
+
+    Returns
+    -------
+    str
+        The two ids, joined by ``+``.
+
+    Examples
+    --------
+    >>> pair_id("10000130166", "10437048305")
+    '10000130166+10437048305'
+    """
+    return f"{frame_of}{PAIR_MARK}{audio_of}"
+
+
+def shown(text: str, limit: int = 60) -> str:
+    r"""Return a piece of input as it may stand in a message: quoted, on one line, cut short.
+
+    Parameters
+    ----------
+    text
+        Anything.
+    limit
+        Characters of it at most.
+
+    Returns
+    -------
+    str
+        Its ``repr``, with the number of characters where it was cut.
+
+    Examples
+    --------
+    >>> print(shown("a\nb"))
+    'a\nb'
+    """
+    return ascii(text) if len(text) <= limit else f"{text[:limit]!a}... ({len(text)} characters)"
 
 
 def video_id_of(clip_id: str) -> str:
@@ -152,14 +256,14 @@ def video_id_of(clip_id: str) -> str:
     Returns
     -------
     str
-        All but the last seven characters.
+        All but the last seven characters; a Flickr number is its own video.
 
     Examples
     --------
     >>> video_id_of("--_x-y_zABC_000120")
     '--_x-y_zABC'
     """
-    return clip_id[: -START_DIGITS - 1]
+    return clip_id if is_number(clip_id) else clip_id[: -START_DIGITS - 1]
 
 
 def start_of(clip_id: str) -> int:
@@ -173,14 +277,14 @@ def start_of(clip_id: str) -> int:
     Returns
     -------
     int
-        Seconds from the start of the video.
+        Seconds from the start of the video; 0 for a Flickr number.
 
     Examples
     --------
     >>> start_of("--_x-y_zABC_000120")
     120
     """
-    return int(clip_id[-START_DIGITS:])
+    return 0 if is_number(clip_id) else int(clip_id[-START_DIGITS:])
 
 
 def hash_of(*parts: object) -> int:

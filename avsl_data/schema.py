@@ -7,6 +7,7 @@ belongs to the table as a whole. Shards also hold ``huggingface``, by which `dat
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from avsl_data.errors import DataInputError
 from avsl_data.files import replacing
 
 META_KEY: Final = b"avsl"
+DIGEST_KEY: Final = "avsl_digest"
+"""Key of a shard's own metadata: what `RowDigest` makes of its rows."""
+
 SHARD_ROWS_PER_GROUP: Final = 16
 """About 3 MB of ten-second clips: training reads one clip at random by reading its row group."""
 
@@ -81,8 +85,30 @@ LEDGER: Final = Format(
 
 _BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
+SOURCE: Final = pa.struct(
+    [
+        ("fps", pa.float32()),
+        ("variable_fps", pa.bool_()),
+        ("video_s", pa.float32()),
+        ("audio_s", pa.float32()),
+        ("audio_start_s", pa.float32()),
+        ("video_codec", pa.string()),
+        ("audio_codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("video_streams", pa.int32()),
+        ("audio_streams", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("pixel_aspect", pa.float32()),
+        ("audio_rate", pa.int32()),
+        ("audio_channels", pa.int32()),
+    ]
+)
+"""Facts of the file, as `avsl_data.extract.SourceFacts`."""
+
 SHARD: Final = Format(
-    "avsl-shard/1",
+    "avsl-shard/2",
     pa.schema(
         [
             pa.field("clip_id", pa.string()),
@@ -94,11 +120,17 @@ SHARD: Final = Format(
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("frame_time_s", pa.float32()),
+            pa.field("frame_begins_s", pa.float32()),
+            pa.field("frames", pa.list_(_BLOB)),
+            pa.field("frames_times_s", pa.list_(pa.float32())),
+            pa.field("audio_from_s", pa.float32()),
             pa.field("audio_s", pa.float32()),
             pa.field("rms_db", pa.float32()),
             pa.field("status", pa.string()),
             pa.field("reason", pa.string()),
             pa.field("detail", pa.string()),
+            pa.field("notes", pa.list_(pa.string())),
+            pa.field("source", SOURCE),
         ]
     ),
     "avsl-data preprocess",
@@ -130,18 +162,55 @@ def huggingface_features(sample_rate: int) -> bytes:
     -----
     Written out rather than made by `datasets`, whose import takes seconds; a test compares the two.
     """
-    kinds = {pa.string(): "string", pa.int32(): "int32", pa.float32(): "float32"}
-    features: dict[str, Any] = {
-        field.name: {"dtype": kinds[field.type], "_type": "Value"}
-        for field in SHARD.columns
-        if field.type in kinds
-    }
-    number = {"dtype": "float32", "_type": "Value"}
-    features["frame"] = {"_type": "Image"}
+    features = {field.name: _feature(field.type) for field in SHARD.columns}
     features["audio"] = {"sampling_rate": sample_rate, "_type": "Audio"}
-    features["boxes"] = {"feature": {"feature": number, "length": 4, "_type": "List"}, "_type": "List"}
-    ordered = {name: features[name] for name in SHARD.columns.names}
-    return json.dumps({"info": {"features": ordered}}).encode()
+    return json.dumps({"info": {"features": features}}).encode()
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """Return the feature of a column's type; a file in a struct is taken for a picture."""
+    if kind == _BLOB:
+        return {"_type": "Image"}
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "List"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    names = {pa.string(): "string", pa.int32(): "int32", pa.float32(): "float32", pa.bool_(): "bool"}
+    return {"dtype": names[kind], "_type": "Value"}
+
+
+class RowDigest:
+    """A digest of a table's content: the same for the same rows, however they are laid out in a file.
+
+    Files count by their SHA-256, everything else by its JSON.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, table: pa.Table) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        table
+            Any columns.
+        """
+        for row in table.to_pylist():
+            line = json.dumps(row, sort_keys=True, default=lambda value: hashlib.sha256(value).hexdigest())
+            self._hash.update(line.encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        """Return the digest so far.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
+        return self._hash.hexdigest()
 
 
 def with_metadata(
@@ -186,6 +255,25 @@ def write_rows(
     table = pa.Table.from_pylist(list(rows), schema=with_metadata(table_format, about))
     with replacing(path) as temporary:
         pq.write_table(table, temporary)
+
+
+def write_table(path: Path, table_format: Format, table: pa.Table, about: Mapping[str, Any]) -> None:
+    """Write columns atomically.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+    table_format
+        Its format.
+    table
+        Has the format's columns, in any order; others are left out.
+    about
+        Metadata of the table as a whole.
+    """
+    ordered = table.select(table_format.columns.names).cast(with_metadata(table_format, about))
+    with replacing(path) as temporary:
+        pq.write_table(ordered, temporary)
 
 
 def read_table(path: Path, table_format: Format, columns: list[str] | None = None) -> pa.Table:
