@@ -5,17 +5,15 @@ Real copies have CRLF or LF line ends, often no final newline, and three spellin
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any, Final
 
 from avsl_data.errors import DataInputError
-from avsl_data.ids import check_clip_id, make_clip_id, normalise
+from avsl_data.ids import check_clip_id, normalise
 from avsl_data.sources.source import Box, ClipBoxes
 
 ANNOTATIONS_SCHEMA: Final = "avsl-annotations/1"
-VGGSOUND_COLUMNS: Final = 4
 
 
 def read_id_list(path: Path) -> list[tuple[str, str]]:
@@ -24,7 +22,7 @@ def read_id_list(path: Path) -> list[tuple[str, str]]:
     Parameters
     ----------
     path
-        Text or CSV file without a header.
+        Any format of `avsl_data.id_lists`.
 
     Returns
     -------
@@ -36,15 +34,10 @@ def read_id_list(path: Path) -> list[tuple[str, str]]:
     DataInputError
         If a line holds no clip id.
     """
-    rows = [row for row in _csv_rows(path) if row]
-    return [(_id_at(path, number, row[0]), row[1] if len(row) > 1 else "") for number, row in enumerate(rows)]
+    from avsl_data.id_lists import read_list
 
-
-def _id_at(path: Path, number: int, spelling: str) -> str:
-    try:
-        return normalise(spelling)
-    except DataInputError as error:
-        raise DataInputError(f"{path}, line {number + 1}: {error}") from error
+    found = read_list(path)
+    return list(zip(found.ids.to_pylist(), found.labels.to_pylist(), strict=True))
 
 
 def read_vggsound_csv(path: Path) -> list[tuple[str, str, str]]:
@@ -65,21 +58,9 @@ def read_vggsound_csv(path: Path) -> list[tuple[str, str, str]]:
     DataInputError
         If a line has not four columns or the start is no whole number.
     """
-    clips = []
-    for number, row in enumerate(_csv_rows(path), start=1):
-        if len(row) != VGGSOUND_COLUMNS or not row[1].isdigit():
-            raise DataInputError(
-                f"{path}, line {number}: expected video id, start seconds, label, split; got {row}"
-            )
-        clips.append((make_clip_id(row[0], int(row[1])), row[2], row[3]))
-    return clips
+    from avsl_data.id_lists import read_vggsound_table
 
-
-def _csv_rows(path: Path) -> list[list[str]]:
-    if not path.is_file():
-        raise DataInputError(f"{path} does not exist")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
+    return list(zip(*(column.to_pylist() for column in read_vggsound_table(path).columns), strict=True))
 
 
 def read_annotations(path: Path) -> list[ClipBoxes]:

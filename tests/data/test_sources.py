@@ -208,7 +208,7 @@ def test_bad_annotations(text: str, message: str, tmp_path: Path) -> None:
 def test_bad_lists(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("n88E2blrCiU_000001\r\n\r\nrubbish")
-    with pytest.raises(DataInputError, match="line 2: 'rubbish' is no clip id"):
+    with pytest.raises(DataInputError, match="line 3: 'rubbish' is no clip id"):
         read_id_list(path)
     path.write_text("n88E2blrCiU,1.5,dog,train\n")
     with pytest.raises(DataInputError, match="line 1: expected video id, start seconds"):
