@@ -7,15 +7,19 @@ continue), 130 interrupted (rerun to continue).
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from avsl_data import cli_download, cli_lists, cli_shards
 from avsl_data.cli import EXIT_INPUT, PROGRAM, Parser
 from avsl_data.errors import DataInputError, StopEverythingError
+from avsl_data.pace import duration_text, utc
 
+DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 EXIT_STOPPED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
@@ -45,12 +49,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return EXIT_INPUT
     except StopEverythingError as error:
-        print(f"{PROGRAM}: stopped: {error}. Run the same command later to continue.", file=sys.stderr)
+        print(f"{PROGRAM}: stopped: {error}. {_when_to_go_on(error)}", file=sys.stderr)
+        return EXIT_STOPPED
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(
+            f"{PROGRAM}: stopped: {error}. Make room and run the same command to continue.", file=sys.stderr
+        )
         return EXIT_STOPPED
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted. Run the same command to continue.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _when_to_go_on(error: StopEverythingError) -> str:
+    if error.until is None:
+        return "Run the same command later to continue."
+    wait = duration_text(error.until - time.time())
+    return f"The same command continues after {utc(error.until)}, in {wait} (with --now: at once)."
 
 
 def _parser() -> Parser:

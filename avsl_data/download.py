@@ -7,14 +7,15 @@ refuses everything ends the run, and then nothing that was not tried is marked.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urlsplit
 
 from avsl_data.decode import (
     AAC_ARGUMENTS,
@@ -32,9 +33,18 @@ from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.failures import TRANSIENT
 from avsl_data.fetch import FetchFailedError, FetchPolicy, fetch_video, work_folder
 from avsl_data.files import replacing
-from avsl_data.ledger import FAILED, Journal, LedgerRow, bucket_lock, failed_row, ok_row, write_ledger
+from avsl_data.ledger import (
+    FAILED,
+    Journal,
+    LedgerRow,
+    bucket_lock,
+    failed_row,
+    ok_row,
+    stop_recorded,
+    write_ledger,
+)
+from avsl_data.pace import host_of
 from avsl_data.progress import Progress
-from avsl_data.sources.folder import clip_files
 from avsl_data.sources.source import CatalogClip
 
 logger = logging.getLogger(__name__)
@@ -48,8 +58,14 @@ MAX_TRANSIENT_IN_A_ROW: Final = 10
 WORK_FOLDER: Final = ".work"
 
 
-Acquire = Callable[[Sequence[CatalogClip]], Iterator[LedgerRow]]
-"""Gets the clips of one video and yields a row for each, in any order, as they are done."""
+class Acquire(Protocol):
+    """A way to get clips: from the network, a folder, archives, or several in turn."""
+
+    def __call__(self, video: Sequence[CatalogClip]) -> Iterator[LedgerRow]:
+        """Get the clips of one video and yield a row for each, in any order, as they are done."""
+
+    def tidy(self, unfinished: Sequence[CatalogClip]) -> None:
+        """Remove what is left of earlier work, except for what these clips go on from."""
 
 
 def download_bucket(
@@ -80,27 +96,35 @@ def download_bucket(
     DataInputError
         If another process works on the bucket.
     """
-    with bucket_lock(ledger.with_suffix(".lock")):
+    with bucket_lock(ledger.with_suffix(".lock")), stop_recorded(ledger):
+        for torn in ledger.parent.glob(f".{ledger.name}.*.tmp"):  # of a run that was killed while it wrote
+            torn.unlink()
         journal = Journal(ledger.with_suffix(".jsonl"))
         pending = [clip for clip in clips if not journal.settled(clip)]
         with Progress(len(pending), what) as progress:
-            transient_in_a_row = 0
-            for video in _videos(pending):
-                rows = list(_record(video, acquire, journal, progress))
-                failed = all(row.reason == TRANSIENT for row in rows)
-                transient_in_a_row = transient_in_a_row + 1 if failed else 0
-                if transient_in_a_row == MAX_TRANSIENT_IN_A_ROW:
-                    raise StopEverythingError(
-                        f"{transient_in_a_row} videos in a row failed for the network's sake, "
-                        f"the last: {rows[-1].detail}"
-                    )
+            _get_all(pending, acquire, journal, progress)
         rows = [row for clip in clips if (row := journal.row(clip)) is not None]
+        acquire.tidy([clip for clip, row in zip(clips, rows, strict=True) if row.reason == TRANSIENT])
         write_ledger(ledger, rows)
     counts: dict[str, int] = {"resumed": len(clips) - len(pending)}
     for row in rows:
         kind = row.reason if row.status == FAILED and row.reason else row.status
         counts[kind] = counts.get(kind, 0) + 1
     return counts
+
+
+def _get_all(pending: Sequence[CatalogClip], acquire: Acquire, journal: Journal, progress: Progress) -> None:
+    """Get clips, video by video, until all are done or the network is dead."""
+    transient_in_a_row = 0
+    for video in _videos(pending):
+        rows = list(_record(video, acquire, journal, progress))
+        failed = all(row.reason == TRANSIENT for row in rows)
+        transient_in_a_row = transient_in_a_row + 1 if failed else 0
+        if transient_in_a_row == MAX_TRANSIENT_IN_A_ROW:
+            raise StopEverythingError(
+                f"{transient_in_a_row} videos in a row failed for the network's sake, "
+                f"the last: {rows[-1].detail}"
+            )
 
 
 def _videos(clips: Sequence[CatalogClip]) -> Iterator[list[CatalogClip]]:
@@ -115,8 +139,11 @@ def _record(
 ) -> Iterator[LedgerRow]:
     """Get a video's clips and write each row down as it comes."""
     by_id = {clip.clip_id: clip for clip in video}
-    for row in acquire(video):
-        clip = by_id[row.clip_id]
+    for found in acquire(video):
+        clip = by_id[found.clip_id]
+        before = journal.row(clip)
+        earlier = before.attempts if before is not None and before.reason == TRANSIENT else 0
+        row = dataclasses.replace(found, attempts=found.attempts + earlier)
         journal.append(clip, row)
         progress.step(row.reason or row.status)
         yield row
@@ -134,18 +161,33 @@ class FromNetwork:
         How hard to try.
     base_url
         What ``demo://`` addresses are relative to; None if nothing serves them.
+    video_url
+        Address of every video, with ``{video_id}`` in it; None: the catalog's.
     """
 
     folder: Path
     policy: FetchPolicy
     base_url: str | None = None
+    video_url: str | None = None
+
+    def __post_init__(self) -> None:
+        url = self.video_url
+        if url is not None and ("{video_id}" not in url or urlsplit(url).scheme not in {"http", "https"}):
+            raise DataInputError(
+                f"--video-url {url} is no address with {{video_id}} in it, such as https://HOST/{{video_id}}.mp4"
+            )
+
+    def forget_pauses(self, clips: Sequence[CatalogClip]) -> None:
+        """Go on although the hosts of these clips asked for a pause."""
+        for url in {host_of(url): url for clip in clips if (url := self.resolve(clip))}.values():
+            self.policy.pace(url).forget_pause()
 
     def __call__(self, video: Sequence[CatalogClip]) -> Iterator[LedgerRow]:
         """Yield the rows of one video's clips."""
         # Named by the catalog's address: a loopback server has another port in every run.
         work = work_folder(video[0].url, self.folder / WORK_FOLDER)
         try:
-            source, attempts = fetch_video(self.resolve(video[0].url), work, self.policy)
+            source, attempts = fetch_video(self.resolve(video[0]), work, self.policy)
         except FetchFailedError as error:
             detail = error.failure.detail.replace(self.base_url or "\0", "demo://")
             for clip in video:
@@ -154,13 +196,23 @@ class FromNetwork:
         yield from self._cut_all(video, source, attempts)
         shutil.rmtree(work)
 
-    def resolve(self, url: str) -> str:
-        """Return the address to fetch.
+    def tidy(self, unfinished: Sequence[CatalogClip]) -> None:
+        """Remove unfinished work, except for the videos of some clips."""
+        root = self.folder / WORK_FOLDER
+        kept = {work_folder(clip.url, root) for clip in unfinished}
+        for work in root.glob("*"):
+            if work not in kept:
+                shutil.rmtree(work)
+        if root.is_dir() and not kept:
+            root.rmdir()
+
+    def resolve(self, clip: CatalogClip) -> str:
+        """Return the address to fetch a clip's video from.
 
         Parameters
         ----------
-        url
-            Address of the catalog.
+        clip
+            The clip.
 
         Returns
         -------
@@ -172,6 +224,9 @@ class FromNetwork:
         DataInputError
             If the address is one of the demo's or of a folder and nothing serves it.
         """
+        if self.video_url is not None:
+            return self.video_url.replace("{video_id}", quote(clip.video_id, safe=""))
+        url = clip.url
         parts = urlsplit(url)
         if parts.scheme == "folder":
             raise DataInputError(f"the clips of this catalog lie in a folder ({url}): add --from-folder DIR")
@@ -186,8 +241,11 @@ class FromNetwork:
             facts = probe(source)
             require_streams(facts)
         except BadMediaError as error:
+            page = _is_page(source)
+            reason = "no_video" if page else error.reason
+            detail = "the server sent a page, not a video" if page else error.detail
             for clip in video:
-                yield failed_row(clip, error.reason, error.detail, attempts)
+                yield failed_row(clip, reason, detail, attempts)
             return
         for clip in video:
             path = self.folder / f"{clip.clip_id}.mp4"
@@ -197,6 +255,14 @@ class FromNetwork:
                 yield failed_row(clip, error.reason, error.detail, attempts)
             else:
                 yield ok_row(clip, path, duration_s, attempts)
+
+
+def _is_page(path: Path) -> bool:
+    """Tell whether a file is HTML: what a server sends that answers every request with a page."""
+    from yt_dlp.utils import is_html
+
+    with path.open("rb") as file:
+        return bool(is_html(file.read(512)))
 
 
 def cut_clip(source: Path, facts: MediaFacts, clip: CatalogClip, path: Path) -> float:
@@ -271,49 +337,3 @@ def _verify_cut(path: Path, min_s: float, clip: CatalogClip) -> MediaFacts:
             raise
         detail = f"the video's header promises more than it holds from {clip.start_s:g} s on: {error.detail}"
         raise BadMediaError("damaged", detail) from error
-
-
-@dataclass(frozen=True)
-class FromFolder:
-    """Take clips that already lie in a folder: decode them where they are, copy nothing.
-
-    Parameters
-    ----------
-    files
-        The file of each clip id, from `avsl_data.sources.folder.clip_files`.
-    """
-
-    files: dict[str, Path]
-
-    @classmethod
-    def of(cls, folder: Path) -> FromFolder:
-        """Find the clips of a folder.
-
-        Parameters
-        ----------
-        folder
-            The folder.
-
-        Returns
-        -------
-        FromFolder
-            Knows every clip in it.
-        """
-        if not folder.is_dir():
-            raise DataInputError(f"--from-folder {folder} is no folder")
-        return cls(clip_files(folder))
-
-    def __call__(self, video: Sequence[CatalogClip]) -> Iterator[LedgerRow]:
-        """Yield the rows of one video's clips."""
-        for clip in video:
-            yield self._look(clip)
-
-    def _look(self, clip: CatalogClip) -> LedgerRow:
-        path = self.files.get(clip.clip_id)
-        if path is None:
-            return failed_row(clip, "missing", f"no file is named {clip.clip_id}", 1)
-        try:
-            facts = verify(path, 0.0 if clip.end_s is None else MIN_SHARE * (clip.end_s - clip.start_s))
-        except BadMediaError as error:
-            return failed_row(clip, error.reason, error.detail, 1)
-        return ok_row(clip, path, min(facts.video_s, facts.audio_s), 1)

@@ -16,7 +16,19 @@ class DataInputError(ValueError):
 
 
 class StopEverythingError(RuntimeError):
-    """Say why a download stopped before its end; nothing that was not tried is recorded as failed."""
+    """Say why a download stopped before its end; nothing that was not tried is recorded as failed.
+
+    Parameters
+    ----------
+    why
+        The message.
+    until
+        When the server may be asked again, in seconds since 1970; None if nothing says when.
+    """
+
+    def __init__(self, why: str, until: float | None = None) -> None:
+        super().__init__(why)
+        self.until = until
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DataInputError:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from avsl_data.decode import DETAIL_CHARACTERS
 
@@ -23,13 +27,23 @@ REASONS: Final[dict[str, str]] = {
     "too_short": "the video ends before the clip does, or before the annotated frame",
     "too_large": "the file is larger than the limit",
     "damaged": "the file cannot be decoded to its end",
-    "missing": "a folder of clips lacks the file",
+    "missing": "the folder or the archives lack the clip",
+    "refused": "the address leads to another scheme or to a private server, and is not followed",
+    "disk_full": "there is no room for the file; never written, the run ends",
     "unknown": "yt-dlp failed in a way that no rule knows; the detail has its message",
 }
 """Every class and what it means."""
 
 TRANSIENT: Final = "transient"
 STOPPED: Final = "stopped"
+MISSING: Final = "missing"
+DISK_FULL: Final = "disk_full"
+
+NEVER_WRITTEN: Final = (STOPPED, DISK_FULL)
+"""Classes that end the run: a clip that meets one has not been tried."""
+
+MAX_RETRY_AFTER_S: Final = 7 * 86400.0
+"""A server that asks for a longer pause is taken for a faulty one."""
 
 _STATUS_REASONS: Final = {
     400: "blocked",
@@ -45,6 +59,7 @@ _SERVER_ERRORS: Final = range(500, 600)
 
 _MESSAGES: Final = (
     # The order matters: a bot check also says "sign in", a country block also says "video unavailable".
+    ("disk_full", r"no space left on device|disk quota exceeded|errno 27\b|read-only file system"),
     ("stopped", r"not a bot|captcha|try again later|too many requests|rate.?limit|http error 429"),
     ("blocked", r"in your (country|location|region)|from your location|geo.?restrict"),
     (
@@ -53,9 +68,17 @@ _MESSAGES: Final = (
         r"(been|was) removed|copyright|confirm your age|age.?restrict|inappropriate|members.only|"
         r"does not exist|account .*closed|live event has ended|isn.t available",
     ),
-    ("transient", r"timed? ?out|connection|temporar|incomplete|bytes read|network is unreachable|resolve"),
+    ("refused", r"\brefused: "),
+    ("too_large", r"\btoo large: "),
+    (
+        "transient",
+        r"http error 5\d\d|timed? ?out|connection|temporar|incomplete|bytes read|network is unreachable|resolve",
+    ),
     ("no_video", r"unsupported url|no video formats|no media found|requested format is not available"),
 )
+_MEDIA_HOSTS: Final = ("googlevideo.com",)
+"""Hosts whose HTTP 403 says that an address or a token has expired, not that the video is refused."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -69,10 +92,13 @@ class Failure:
         A key of `REASONS`.
     detail
         The message, one line.
+    retry_after_s
+        The pause that the server asks for; None if it does not say.
     """
 
     reason: str
     detail: str
+    retry_after_s: float | None = None
 
 
 def classify(error: BaseException) -> Failure:
@@ -103,18 +129,45 @@ def classify(error: BaseException) -> Failure:
         .replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     )
     by_message = next((reason for reason, pattern in _MESSAGES if re.search(pattern, text)), None)
-    if by_message == STOPPED:
-        return Failure(STOPPED, detail)
+    retry_after_s = next((pause for item in chain if (pause := _retry_after(item)) is not None), None)
+    if by_message in NEVER_WRITTEN:
+        return Failure(by_message, detail, retry_after_s)
     for item in chain:
-        status = getattr(item, "status", None)
-        if isinstance(status, int):
-            if status in _SERVER_ERRORS:
-                return Failure(TRANSIENT, detail)
-            if status in _STATUS_REASONS:
-                return Failure(_STATUS_REASONS[status], detail)
+        reason = _by_status(item)
+        if reason is not None:
+            return Failure(reason, detail, retry_after_s)
     if by_message is not None:
         return Failure(by_message, detail)
     return Failure(TRANSIENT if any(_is_network(item) for item in chain) else "unknown", detail)
+
+
+def _by_status(error: BaseException) -> str | None:
+    """Return the class of an HTTP status, if the error has one that says something."""
+    status = getattr(error, "status", None)
+    if not isinstance(status, int):
+        return None
+    if status in _SERVER_ERRORS:
+        return TRANSIENT
+    host = urlsplit(str(getattr(getattr(error, "response", None), "url", ""))).hostname or ""
+    if status == HTTPStatus.FORBIDDEN and host.endswith(_MEDIA_HOSTS):
+        return TRANSIENT
+    return _STATUS_REASONS.get(status)
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Return the seconds of an answer's header ``Retry-After``: a number, or a date to come."""
+    response = getattr(error, "response", None)
+    text = str(getattr(response, "headers", {}).get("Retry-After") or "").strip()
+    if not text:
+        return None
+    if text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

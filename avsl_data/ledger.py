@@ -14,17 +14,18 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from avsl_data import schema
-from avsl_data.errors import DataInputError
-from avsl_data.failures import TRANSIENT
-from avsl_data.files import sha256_of
+from avsl_data.errors import DataInputError, StopEverythingError
+from avsl_data.failures import MISSING, TRANSIENT
+from avsl_data.files import sha256_of, write_text
 from avsl_data.ids import check_clip_id
 from avsl_data.sources.source import CatalogClip
 
@@ -32,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 OK: Final = "ok"
 FAILED: Final = "failed"
+
+UNSETTLED: Final = (TRANSIENT, MISSING)
+"""Failure classes of clips that the next run tries again."""
+
+LOCK_PATIENCE_S: Final = 1.0
+"""`is_locked` holds a free lock for a moment; whoever meets it waits so long."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class LedgerRow:
     duration_s
         Seconds of the shorter one of picture and sound, as decoded; None unless ok.
     attempts
-        How often its video was asked for.
+        How often its video was asked for, by all runs that settled it together.
     when
         UTC time in ISO format, to the second.
     """
@@ -179,7 +186,8 @@ class Journal:
         Returns
         -------
         bool
-            True if its file is there with the recorded checksum, or it failed for good.
+            True if its file is there with the recorded checksum, or it failed for good. A clip that a folder
+            or an archive lacked is looked for again: the next run may look elsewhere.
         """
         row = self.row(clip)
         if row is None:
@@ -187,7 +195,7 @@ class Journal:
         if row.status == OK:
             path = Path(row.path or "")
             return path.is_file() and sha256_of(path) == row.sha256
-        return row.reason != TRANSIENT
+        return row.reason not in UNSETTLED
 
     def append(self, clip: CatalogClip, row: LedgerRow) -> None:
         """Add a row.
@@ -198,12 +206,25 @@ class Journal:
             The clip.
         row
             What became of it.
+
+        Raises
+        ------
+        StopEverythingError
+            If the disk is full.
         """
         entry = {"request": _request_digest(clip), "row": dataclasses.asdict(row)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = (json.dumps(entry) + "\n").encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, (json.dumps(entry) + "\n").encode())
+            size = os.fstat(descriptor).st_size
+            try:
+                written = os.write(descriptor, line)
+            except OSError as error:
+                raise StopEverythingError(f"{self.path} cannot grow: {error.strerror}") from error
+            if written < len(line):  # the next line must not begin behind half of this one
+                os.ftruncate(descriptor, size)
+                raise StopEverythingError(f"{self.path} cannot grow: the disk is full")
         finally:
             os.close(descriptor)
         self._entries[clip.clip_id] = entry
@@ -238,18 +259,110 @@ def bucket_lock(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _taken(descriptor):
             holder = os.read(descriptor, 64).decode(errors="replace").strip()
             raise DataInputError(
                 f"process {holder or '(unknown)'} is working on this bucket ({path}): wait for it or end it"
-            ) from error
+            )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    """Take a lock; return False if somebody keeps it."""
+    give_up = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process works on a bucket.
+
+    Parameters
+    ----------
+    path
+        The lock file of `bucket_lock`.
+
+    Returns
+    -------
+    bool
+        True while some process, on any machine that shares the file system, holds the lock.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@dataclass(frozen=True)
+class StopRecord:
+    """Why a bucket's last run stopped before its end.
+
+    Parameters
+    ----------
+    why
+        The message.
+    when
+        UTC time in ISO format.
+    until
+        When the server may be asked again, in seconds since 1970; None if nothing says when.
+    """
+
+    why: str
+    when: str
+    until: float | None
+
+    @staticmethod
+    def path_of(ledger: Path) -> Path:
+        """Return the file of a ledger's record."""
+        return ledger.with_suffix(".stopped.json")
+
+    @classmethod
+    def read(cls, ledger: Path) -> StopRecord | None:
+        """Read the record beside a ledger; None if its last run was not stopped."""
+        try:
+            return cls(**json.loads(cls.path_of(ledger).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise DataInputError(f"{cls.path_of(ledger)} is no record of a stop: remove it") from error
+
+
+@contextmanager
+def stop_recorded(ledger: Path) -> Iterator[None]:
+    """Write down, beside a ledger, that and why the block stopped; forget what was written before.
+
+    Parameters
+    ----------
+    ledger
+        The Parquet file, which need not exist.
+    """
+    record = StopRecord.path_of(ledger)
+    record.unlink(missing_ok=True)
+    try:
+        yield
+    except StopEverythingError as error:
+        text = json.dumps(dataclasses.asdict(StopRecord(str(error), _now(), error.until)))
+        with suppress(OSError):  # a full disk is one of the reasons to stop; the exit code tells it anyway
+            write_text(record, text + "\n")
+        raise
 
 
 def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:

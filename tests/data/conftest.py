@@ -23,6 +23,14 @@ FPS = 10
 SAMPLE_RATE = 16000
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a cache of its own: what hosts asked for is kept there."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("AVSL_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_spec() -> DemoSpec:
     return DemoSpec(

@@ -169,7 +169,7 @@ def test_bad_input_has_one_message_and_code_2(
             "--from-folder",
             text,
         ),
-        "--attempts must be at least 1": (
+        "--attempts 0: must be a whole number, at least 1": (
             "download",
             "--catalog",
             catalog,
@@ -232,7 +232,8 @@ def test_a_stopped_download_has_code_3(
     flags = ("--clips", tmp_path / "clips", "--ledger", tmp_path / "l.parquet", "--base-url", server.base_url)
     assert _run("download", "--catalog", catalog, "--bucket", 0, *flags) == 3
     assert re.fullmatch(
-        r"avsl-data: stopped: .*429.* Run the same command later to continue\.\n", capsys.readouterr().err
+        r"avsl-data: stopped: .*429.*\. The same command continues after 2.* UTC, in 1 h \(with --now: at once\)\.\n",
+        capsys.readouterr().err,
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from avsl_data.catalog import read_bucket
 from avsl_data.decode import ffmpeg_executable, verify
-from avsl_data.download import MAX_TRANSIENT_IN_A_ROW, FromFolder, FromNetwork, download_bucket
+from avsl_data.copies import FromFolder
+from avsl_data.download import MAX_TRANSIENT_IN_A_ROW, FromNetwork, download_bucket
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.fetch import FetchPolicy
 from avsl_data.files import sha256_of
@@ -88,7 +89,7 @@ def test_faults_are_rows_and_the_run_goes_on(
         "broken00000_000000": None,
         "broken00000_000001": "damaged",
         "broken00000_000002": "damaged",
-        "page0000000_000000": "damaged",
+        "page0000000_000000": "no_video",
         "short000000_000000": None,
         "short000000_000001": None,
         "short000000_000002": "too_short",
@@ -156,7 +157,7 @@ def test_transient_failures_are_tried_again(
     server = serve(tmp_path / "site")
     server.statuses = {
         "/videos/busy0000000.mp4": [503, 0],
-        "/videos/drops000000.mp4": [0, -1, 0],
+        "/videos/drops000000.mp4": [-1, 0],
         "/videos/down0000000.mp4": [503],
     }
     rows = download(catalog, server.base_url)
@@ -186,6 +187,13 @@ def test_a_refusal_of_everything_stops_and_marks_nothing(
     assert len((tmp_path / "ledger" / "0000.jsonl").read_text().splitlines()) == 1
     assert server.hits["/videos/ccccccccccc.mp4"] == 0
     server.statuses = {}
+    hits = server.hits.copy()
+    with pytest.raises(
+        StopEverythingError, match="asked for a pause: .*429"
+    ):  # nothing is asked before its end
+        download(catalog, server.base_url)
+    assert server.hits == hits
+    FAST.pace(server.base_url).forget_pause()
     hits = server.hits["/videos/aaaaaaaaaaa.mp4"]
     rows = download(catalog, server.base_url)
     assert {row.status for row in rows.values()} == {"ok"}
