@@ -72,7 +72,8 @@ _MESSAGES: Final = (
     ("too_large", r"\btoo large: "),
     (
         "transient",
-        r"http error 5\d\d|timed? ?out|connection|temporar|incomplete|bytes read|network is unreachable|resolve",
+        r"http error 5\d\d|timed? ?out|connection|temporar|incomplete|bytes read|"
+        r"network is unreachable|resolve",
     ),
     ("no_video", r"unsupported url|no video formats|no media found|requested format is not available"),
 )

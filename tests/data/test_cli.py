@@ -232,7 +232,8 @@ def test_a_stopped_download_has_code_3(
     flags = ("--clips", tmp_path / "clips", "--ledger", tmp_path / "l.parquet", "--base-url", server.base_url)
     assert _run("download", "--catalog", catalog, "--bucket", 0, *flags) == 3
     assert re.fullmatch(
-        r"avsl-data: stopped: .*429.*\. The same command continues after 2.* UTC, in 1 h \(with --now: at once\)\.\n",
+        r"avsl-data: stopped: .*429.*\. The same command continues after 2.* UTC, in 1 h "
+        r"\(with --now: at once\)\.\n",
         capsys.readouterr().err,
     )
 

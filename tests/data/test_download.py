@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from avsl_data.catalog import read_bucket
-from avsl_data.decode import ffmpeg_executable, verify
 from avsl_data.copies import FromFolder
+from avsl_data.decode import ffmpeg_executable, verify
 from avsl_data.download import MAX_TRANSIENT_IN_A_ROW, FromNetwork, download_bucket
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.fetch import FetchPolicy
@@ -189,7 +189,7 @@ def test_a_refusal_of_everything_stops_and_marks_nothing(
     server.statuses = {}
     hits = server.hits.copy()
     with pytest.raises(
-        StopEverythingError, match="asked for a pause: .*429"
+        StopEverythingError, match=r"asked for a pause: .*429"
     ):  # nothing is asked before its end
         download(catalog, server.base_url)
     assert server.hits == hits
