@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from avsl_data.cli import Commands, Parser, add_command, counts_text, require_positive, say
+from avsl_data.errors import DataInputError
+from avsl_data.presets import PRESETS
+
+if TYPE_CHECKING:
+    from avsl_data.preprocess import PreprocessOptions
 
 
 def add_commands(commands: Commands[Parser]) -> None:
@@ -32,10 +38,18 @@ def _add_preprocess(commands: Commands[Parser]) -> None:
         "--annotations", type=Path, metavar="JSON", help="boxes; leave out where there are none"
     )
     command.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the shard")
-    command.add_argument("--frame-time", type=float, default=4.96, help="seconds (default %(default)s)")
+    command.add_argument("--preset", metavar="NAME", help=f"a published project's way: {', '.join(PRESETS)}")
+    command.add_argument(
+        "--frame-time", metavar="SECONDS", help="of the frame, or `middle` (default 4.96, VGG-SS's)"
+    )
     command.add_argument("--short-side", type=int, default=256, help="pixels at most (default %(default)s)")
-    command.add_argument("--sample-rate", type=int, default=16000, help="per second (default %(default)s)")
-    command.add_argument("--workers", type=int, default=1, help="ffmpeg calls at once (default %(default)s)")
+    command.add_argument("--sample-rate", type=int, help="per second (default 16000)")
+    command.add_argument("--audio-seconds", type=float, metavar="SECONDS", help="sound to keep (default all)")
+    command.add_argument("--audio-from", help="where in the sound: start or middle (default start)")
+    further = command.add_mutually_exclusive_group()
+    further.add_argument("--frames-per-clip", type=int, default=0, metavar="N", help="further frames, evenly")
+    further.add_argument("--frame-times", metavar="S,S,...", help="further frames, at these seconds")
+    command.add_argument("--workers", type=int, default=1, help="processes (default %(default)s)")
     command.set_defaults(run=_preprocess)
 
 
@@ -43,15 +57,44 @@ def _preprocess(arguments: argparse.Namespace) -> None:
     from avsl_data.annotations import read_clean_boxes
     from avsl_data.catalog import read_catalog
     from avsl_data.ledger import read_ledger
-    from avsl_data.preprocess import PreprocessOptions, write_shard
+    from avsl_data.preprocess import write_shard
 
     require_positive(arguments, "workers")
-    options = PreprocessOptions(arguments.frame_time, arguments.short_side, arguments.sample_rate)
+    options = preprocess_options(arguments)
     ledger = read_ledger(arguments.ledger)
     catalog = {clip.clip_id: clip for clip in read_catalog(arguments.catalog)}
     boxes = read_clean_boxes(arguments.annotations) if arguments.annotations else {}
     counts = write_shard(arguments.out, ledger, catalog, boxes, options, arguments.workers)
     say(f"{arguments.out}: {len(ledger)} clips: {counts_text(counts)}")
+
+
+def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
+    """Return what the arguments of a preprocessing say; a preset fills what they do not."""
+    from avsl_data.preprocess import PreprocessOptions
+
+    given: dict[str, Any] = {"short_side": arguments.short_side, "frames_per_clip": arguments.frames_per_clip}
+    if arguments.frame_time is not None:
+        middle = arguments.frame_time == "middle"
+        given["frame_time_s"] = None if middle else _seconds("--frame-time", arguments.frame_time)
+    if arguments.frame_times is not None:
+        times = arguments.frame_times.split(",")
+        given["frame_times_s"] = tuple(_seconds("--frame-times", time) for time in times)
+    plain = {
+        "sample_rate": arguments.sample_rate,
+        "audio_s": arguments.audio_seconds,
+        "audio_from": arguments.audio_from,
+    }
+    given |= {name: value for name, value in plain.items() if value is not None}
+    if arguments.preset is None:
+        return PreprocessOptions(**given)
+    return PreprocessOptions.of_preset(arguments.preset, **given)
+
+
+def _seconds(flag: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataInputError(f"{flag}: {text!r} is no number of seconds") from error
 
 
 def _add_frames(commands: Commands[Parser]) -> None:

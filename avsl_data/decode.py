@@ -189,18 +189,44 @@ def probe(path: Path) -> MediaFacts:
 
     try:
         with av.open(media_url(path)) as container:
-            videos, audios = container.streams.video, container.streams.audio
+            video, audio = first_streams(container)
             total_s = (container.duration or 0) / _US_PER_S
             return MediaFacts(
-                has_video=bool(videos),
-                has_audio=bool(audios),
-                width=videos[0].width if videos else 0,
-                height=videos[0].height if videos else 0,
-                video_s=_promised_s(videos[0], total_s) if videos else 0.0,
-                audio_s=_promised_s(audios[0], total_s) if audios else 0.0,
+                has_video=video is not None,
+                has_audio=audio is not None,
+                width=video.width if video else 0,
+                height=video.height if video else 0,
+                video_s=_promised_s(video, total_s) if video else 0.0,
+                audio_s=_promised_s(audio, total_s) if audio else 0.0,
             )
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise BadMediaError("damaged", f"not readable as audio or video: {error}") from error
+
+
+def first_streams(
+    container: av.container.InputContainer,
+) -> tuple[av.VideoStream | None, av.AudioStream | None]:
+    """Find the picture and the sound of an open file.
+
+    Parameters
+    ----------
+    container
+        The file.
+
+    Returns
+    -------
+    video : av.VideoStream or None
+        The first video stream; a cover picture is none.
+    audio : av.AudioStream or None
+        The first audio stream.
+    """
+    from av.stream import Disposition
+
+    videos = [
+        stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
+    ]
+    audios = container.streams.audio
+    return (videos[0] if videos else None), (audios[0] if audios else None)
 
 
 def _promised_s(stream: av.VideoStream | av.AudioStream, total_s: float) -> float:
@@ -262,21 +288,30 @@ def require_streams(facts: MediaFacts) -> None:
         raise BadMediaError("no_audio", "the file has no audio stream")
 
 
+def _both_streams(container: av.container.InputContainer) -> tuple[av.VideoStream, av.AudioStream]:
+    """Return the streams of a file that `require_streams` accepted."""
+    video, audio = first_streams(container)
+    if video is None or audio is None:
+        raise BadMediaError("no_video" if video is None else "no_audio", "the file has no such stream")
+    return video, audio
+
+
 def _decode(path: Path, facts: MediaFacts) -> MediaFacts:
     """Decode both streams in one pass and measure them."""
     import av
 
     video_s = audio_s = 0.0
-    frames = 0
+    frames = broken = 0
     try:
         with av.open(media_url(path)) as container:
-            video, audio = container.streams.video[0], container.streams.audio[0]
+            video, audio = _both_streams(container)
             frame_s = 1.0 / float(video.average_rate) if video.average_rate else 0.0
             first_s: float | None = None
             for packet in container.demux(video, audio):
                 for frame in packet.decode():
                     if isinstance(frame, av.VideoFrame):
                         frames += 1
+                        broken += frame.is_corrupt
                         if frame.time is not None:
                             first_s = frame.time if first_s is None else first_s
                             video_s = max(video_s, frame.time - first_s + frame_s)
@@ -284,6 +319,8 @@ def _decode(path: Path, facts: MediaFacts) -> MediaFacts:
                         audio_s += frame.samples / frame.sample_rate
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise BadMediaError("damaged", f"decoding failed after {video_s:.2f} s of video: {error}") from error
+    if broken:
+        raise BadMediaError("damaged", f"{broken} of {frames} pictures are damaged")
     return MediaFacts(frames > 0, audio_s > 0, facts.width, facts.height, video_s, audio_s)
 
 
@@ -306,7 +343,7 @@ def check_region(path: Path, start_s: float, end_s: float) -> None:
 
     try:
         with av.open(media_url(path)) as container:
-            video, audio = container.streams.video[0], container.streams.audio[0]
+            video, audio = _both_streams(container)
             container.seek(int(start_s * _US_PER_S))
             unfinished = {video.index, audio.index}
             for packet in container.demux(video, audio):

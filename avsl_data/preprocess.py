@@ -1,38 +1,68 @@
 """Stage 3: from verified clips to a Parquet shard of frames, sounds and boxes.
 
-One ffmpeg call per clip reads the file twice: sought to the frame's time for the picture, from the start
-for the sound. The frame is the first one at or after the stated time, the same that reading at 25 frames
-per second gives for VGG-SS's 4.96 s. A clip that failed stays as a row without frame and sound.
+`avsl_data.extract` reads each clip once, in this process or in several. A clip that failed stays as a row
+without frame and sound, with a reason; one that is usable but peculiar has notes. The same clips give the
+same bytes, whatever the number of workers.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import math
-import tempfile
+import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from avsl_data import schema
-from avsl_data.decode import BadMediaError, media_url, run_ffmpeg
-from avsl_data.errors import DataInputError
+from avsl_data.decode import BadMediaError
+from avsl_data.errors import DataInputError, StopEverythingError
+from avsl_data.extract import Picture, SourceFacts, read_clip
 from avsl_data.files import replacing, sha256_of
 from avsl_data.ledger import FAILED, OK, LedgerRow
+from avsl_data.presets import MIDDLE, START, preset_named
 from avsl_data.progress import Progress
 from avsl_data.sources.source import Box, CatalogClip
 
-JPEG_QUALITY: Final = 2
-"""ffmpeg's scale, 2 (best) to 31."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SILENCE_DB: Final = -120.0
 """Loudness that is written for sound below it; digital silence has no logarithm."""
 
 SAMPLE_RATES: Final = (8_000, 48_000)
 SHORT_SIDES: Final = (16, 4_096)
+MAX_FRAMES: Final = 1_000
+
+NOTES: Final[Mapping[str, str]] = {
+    "silent": "the sound is below -60 dB of full scale",
+    "short": "picture or sound lasts less than 95 % of the clip's length in the catalog",
+    "short_audio": "the sound ends more than 0.25 s before the picture",
+    "short_video": "the picture ends more than 0.25 s before the sound",
+    "late_audio": "the sound starts more than 0.05 s after the picture; silence was put before it",
+    "late_video": "the picture starts more than 0.05 s after the sound",
+    "odd_fps": "the rate is none of 10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 48, 50, 59.94, 60",
+    "variable_fps": "pictures are shown for different times",
+    "several_streams": "there are several video or audio streams; the first of each was used",
+    "rotated": "the picture was turned upright",
+    "anamorphic": "the pixels were not square; the stored ones are",
+    "frames_missing": "the clip ends before some of the further frames' times",
+}
+"""What a usable clip can be peculiar in; the bounds are our choice."""
+
+SILENT_DB: Final = -60.0
+SHORT_SHARE: Final = 0.95
+UNEVEN_S: Final = 0.25
+LATE_S: Final = 0.05
+COMMON_FPS: Final = (10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
+FPS_TOLERANCE: Final = 0.002
 
 
 @dataclass(frozen=True)
@@ -42,28 +72,100 @@ class PreprocessOptions:
     Parameters
     ----------
     frame_time_s
-        Seconds from the clip's start; 4.96 for VGG-SS.
+        Seconds from the clip's start, 4.96 for VGG-SS; None is the middle of the clip.
     short_side
         Largest shorter side of the frame in pixels; larger frames are scaled down, smaller ones kept.
     sample_rate
         Samples per second of the mono sound.
+    audio_s
+        Seconds of sound that are kept; None keeps all.
+    audio_from
+        ``start`` or ``middle``: where in the sound they are.
+    frame_times_s
+        Times of further frames, for the column ``frames``.
+    frames_per_clip
+        Number of further frames, in the middles of as many equal parts of the clip; 0 stores none.
+    preset
+        Name of the preset that the values come from, for the record.
     """
 
-    frame_time_s: float = 4.96
+    frame_time_s: float | None = 4.96
     short_side: int = 256
     sample_rate: int = 16_000
+    audio_s: float | None = None
+    audio_from: str = START
+    frame_times_s: tuple[float, ...] = ()
+    frames_per_clip: int = 0
+    preset: str | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.frame_time_s) and self.frame_time_s >= 0):
-            raise DataInputError(
-                f"--frame-time {self.frame_time_s} is not a time from the clip's start in seconds"
-            )
-        for flag, value, (low, high) in (
+        for flag, values in (
+            ("--frame-time", (self.frame_time_s,)),
+            ("--frame-times", self.frame_times_s),
+        ):
+            for value in values:
+                if value is not None and not (math.isfinite(value) and value >= 0):
+                    raise DataInputError(f"{flag} {value} is not a time from the clip's start in seconds")
+        for flag, number, (low, high) in (
             ("--short-side", self.short_side, SHORT_SIDES),
             ("--sample-rate", self.sample_rate, SAMPLE_RATES),
+            ("--frames-per-clip", self.frames_per_clip, (0, MAX_FRAMES)),
         ):
-            if not low <= value <= high:
-                raise DataInputError(f"{flag} {value} is not in {low}..{high}")
+            if not low <= number <= high:
+                raise DataInputError(f"{flag} {number} is not in {low}..{high}")
+        if self.audio_s is not None and not 0 < self.audio_s < math.inf:
+            raise DataInputError(f"--audio-seconds {self.audio_s} is no length in seconds")
+        if self.audio_from not in {START, MIDDLE}:
+            raise DataInputError(f"--audio-from {self.audio_from}: give {START} or {MIDDLE}")
+        if self.frames_per_clip and self.frame_times_s:
+            raise DataInputError("--frames-per-clip and --frame-times both choose frames: give one of them")
+
+    @classmethod
+    def of_preset(cls, name: str, **values: Any) -> PreprocessOptions:
+        """Return the options of a published project.
+
+        Parameters
+        ----------
+        name
+            A key of `avsl_data.presets.PRESETS`.
+        **values
+            Fields that differ from it.
+
+        Returns
+        -------
+        PreprocessOptions
+            The options.
+
+        Examples
+        --------
+        >>> PreprocessOptions.of_preset("ezvsl", sample_rate=11_025).audio_s
+        3.0
+        """
+        preset = preset_named(name)
+        own = {field: getattr(preset, field) for field in preset.sources}
+        return cls(**{**own, "preset": name, **values})
+
+    def times(self, clip_s: float) -> tuple[float, ...]:
+        """Return the times of the frame and of the further frames of a clip.
+
+        Parameters
+        ----------
+        clip_s
+            Its length in seconds.
+
+        Returns
+        -------
+        tuple of float
+            The frame's first.
+
+        Examples
+        --------
+        >>> PreprocessOptions(None, frames_per_clip=2).times(10.0)
+        (5.0, 2.5, 7.5)
+        """
+        first = clip_s / 2 if self.frame_time_s is None else self.frame_time_s
+        n = self.frames_per_clip
+        return (first, *(self.frame_times_s or ((k + 0.5) / n * clip_s for k in range(n))))
 
 
 def write_shard(
@@ -89,17 +191,19 @@ def write_shard(
     options
         What frames and sounds are like.
     workers
-        ffmpeg calls side by side.
+        Processes; 1 works in this one.
 
     Returns
     -------
     dict of str to int
-        Number of clips by how they ended, ``ok`` or failure class.
+        Number of clips by how they ended (``ok`` or failure class), and by each note.
 
     Raises
     ------
     DataInputError
         If the ledger names a clip that the catalog does not.
+    StopEverythingError
+        If a worker process was killed.
     """
     strangers = [row.clip_id for row in ledger if row.clip_id not in catalog]
     if strangers:
@@ -123,11 +227,22 @@ def _rows(
     workers: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield the shard's rows in order, at most one row group ahead of the writer."""
-    with tempfile.TemporaryDirectory(prefix="avsl-") as folder, ThreadPoolExecutor(workers) as pool:
-        work = partial(_row, folder=Path(folder), catalog=catalog, boxes=boxes, options=options)
+    work = partial(_row, options=options)
+    jobs = ((row, catalog[row.clip_id], boxes.get(row.clip_id)) for row in ledger)
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    # Threads would take turns: decoding a sound is hundreds of short calls.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
-            for start in range(0, len(ledger), schema.SHARD_ROWS_PER_GROUP):
-                yield from pool.map(work, ledger[start : start + schema.SHARD_ROWS_PER_GROUP])
+            while group := list(islice(jobs, schema.SHARD_ROWS_PER_GROUP)):
+                yield from pool.map(work, group)
+        except BrokenProcessPool as error:
+            raise StopEverythingError(
+                f"a worker process was killed at one of the clips {group[0][0].clip_id} to "
+                f"{group[-1][0].clip_id}, perhaps for want of memory; --workers 1 needs less"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -138,7 +253,8 @@ def _counted(
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         kind = row["reason"] or row["status"]
-        counts[kind] = counts.get(kind, 0) + 1
+        for name in (kind, *(row["notes"] or ())):
+            counts[name] = counts.get(name, 0) + 1
         progress.step(kind)
         yield row
 
@@ -149,142 +265,140 @@ def _write(path: Path, rows: Iterable[dict[str, Any]], options: PreprocessOption
 
     columns = schema.with_metadata(
         schema.SHARD,
-        {"preprocess": asdict(options)},
+        {"preprocess": dataclasses.asdict(options)},
         {b"huggingface": schema.huggingface_features(options.sample_rate)},
     )
+    digest = schema.RowDigest()
     # Frames and sounds are compressed already; compressing them again costs time and gains nothing.
-    with pq.ParquetWriter(path, columns, compression="none") as writer:
+    with pq.ParquetWriter(path, columns, compression="none", write_page_checksum=True) as writer:
         remaining = iter(rows)
         while group := list(islice(remaining, schema.SHARD_ROWS_PER_GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, schema=columns))
+            table = pa.Table.from_pylist(group, schema=columns)
+            digest.update(table)
+            writer.write_table(table)
+        writer.add_key_value_metadata({schema.DIGEST_KEY: digest.hexdigest()})
 
 
 def _row(
-    row: LedgerRow,
-    folder: Path,
-    catalog: Mapping[str, CatalogClip],
-    boxes: Mapping[str, Sequence[Box]],
-    options: PreprocessOptions,
+    job: tuple[LedgerRow, CatalogClip, Sequence[Box] | None], options: PreprocessOptions
 ) -> dict[str, Any]:
     """Build one clip's row of the shard."""
-    clip_boxes = boxes.get(row.clip_id)
+    row, clip, boxes = job
     result: dict[str, Any] = dict.fromkeys(schema.SHARD.columns.names)
     result |= {
         "clip_id": row.clip_id,
         "video_id": row.video_id,
-        "label": catalog[row.clip_id].label,
-        "boxes": None if clip_boxes is None else [list(box) for box in clip_boxes],
+        "label": clip.label,
+        "boxes": None if boxes is None else [list(box) for box in boxes],
         "frame_time_s": options.frame_time_s,
     }
     if row.status != OK:
         return result | {"status": FAILED, "reason": row.reason, "detail": row.detail}
     try:
-        return result | _media(row, folder, options) | {"status": OK}
+        return result | _media(row, clip, options) | {"status": OK}
     except BadMediaError as error:
         return result | {"status": FAILED, "reason": error.reason, "detail": error.detail}
 
 
-def _media(row: LedgerRow, folder: Path, options: PreprocessOptions) -> dict[str, Any]:
-    """Extract frame and sound of one clip and check what came back."""
-    clip = Path(row.path or "")
-    if not clip.is_file():
-        raise BadMediaError("missing", f"{clip} is not there: run the download again")
-    if sha256_of(clip) != row.sha256:
+def _media(row: LedgerRow, clip: CatalogClip, options: PreprocessOptions) -> dict[str, Any]:
+    """Read frames and sound of one clip and describe them."""
+    path = Path(row.path or "")
+    if not path.is_file():
+        raise BadMediaError("missing", f"{path} is not there: run the download again")
+    if sha256_of(path) != row.sha256:
         raise BadMediaError(
-            "damaged", f"{clip} is not the file that the ledger verified: run the download again"
+            "damaged", f"{path} is not the file that the ledger verified: run the download again"
         )
-    frame, sound = folder / f"{row.clip_id}.jpg", folder / f"{row.clip_id}.flac"
-    try:
-        extract(clip, frame, sound, options)
-        return {**_checked_frame(frame, row, options), **_checked_sound(sound, row)}
-    finally:
-        frame.unlink(missing_ok=True)
-        sound.unlink(missing_ok=True)
+    media = read_clip(path, options.times, options.short_side, options.sample_rate)
+    (frame_time_s, *times_s), (frame, *frames) = media.times_s, media.pictures
+    if frame is None:
+        raise BadMediaError(
+            "too_short", f"no frame at {frame_time_s:g} s: the clip lasts {media.facts.video_s:.2f} s"
+        )
+    begin, samples = _window(media.sound, options)
+    found: dict[str, Any] = {
+        "frame": _file(frame.jpeg, f"{row.clip_id}.jpg"),
+        "width": frame.width,
+        "height": frame.height,
+        "frame_time_s": frame_time_s,
+        "frame_begins_s": frame.begins_s,
+        "audio": _file(_flac(samples, options.sample_rate), f"{row.clip_id}.flac"),
+        "audio_from_s": begin / options.sample_rate,
+        "audio_s": len(samples) / options.sample_rate,
+        "rms_db": rms_db(samples),
+        "source": dataclasses.asdict(media.facts),
+    }
+    if times_s:
+        found["frames_at_s"] = times_s
+        found["frames"] = [
+            None if picture is None else _file(picture.jpeg, f"{row.clip_id}.{number}.jpg")
+            for number, picture in enumerate(frames)
+        ]
+    return found | {"notes": _notes(found, media.facts, clip, frames)}
 
 
-def extract(clip: Path, frame: Path, sound: Path, options: PreprocessOptions) -> None:
-    """Write a clip's frame and its sound, with one ffmpeg call.
+def _file(content: bytes, name: str) -> dict[str, Any]:
+    return {"bytes": content, "path": name}
+
+
+def _window(sound: NDArray[np.int16], options: PreprocessOptions) -> tuple[int, NDArray[np.int16]]:
+    """Return where the kept part of a sound begins, in samples, and the part."""
+    n = len(sound)
+    if options.audio_s is not None:
+        n = min(n, round(options.audio_s * options.sample_rate))
+    begin = (len(sound) - n) // 2 if options.audio_from == MIDDLE else 0
+    return begin, sound[begin : begin + n]
+
+
+def _flac(samples: NDArray[np.int16], sample_rate: int) -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def rms_db(samples: NDArray[np.int16]) -> float:
+    """Return how loud a sound is.
 
     Parameters
     ----------
-    clip
-        The clip.
-    frame
-        JPEG file to write; absent afterwards if the clip ends before the frame's time.
-    sound
-        FLAC file to write, mono.
-    options
-        Which frame, how large, how many samples per second.
+    samples : ndarray [n] of int16
+        The sound.
 
-    Raises
-    ------
-    BadMediaError
-        ``damaged`` if ffmpeg fails.
+    Returns
+    -------
+    float
+        ``20 log10(rms / 32768)`` in dB of full scale, at least `SILENCE_DB`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(rms_db(np.array([16384, -16384], np.int16)), 2)
+    -6.02
     """
-    import ffmpeg
-
-    side = options.short_side
-    picture = ffmpeg.input(media_url(clip), ss=options.frame_time_s, threads=1)["v:0"].filter(
-        "scale",
-        f"if(lt(iw,ih),min(iw,{side}),-1)",
-        f"if(lt(iw,ih),-1,min(ih,{side}))",
-        flags="area",
-        out_color_matrix="bt601",  # what JPEG means by its colours, whatever the video meant
-        out_range="pc",
-    )
-    run_ffmpeg(
-        ffmpeg.merge_outputs(
-            ffmpeg.output(
-                picture,
-                media_url(frame),
-                format="image2",
-                update=1,
-                vframes=1,
-                vcodec="mjpeg",
-                pix_fmt="yuvj420p",
-                **{"q:v": JPEG_QUALITY},
-                threads=1,
-            ),
-            ffmpeg.output(
-                ffmpeg.input(media_url(clip), threads=1)["a:0"],
-                media_url(sound),
-                format="flac",
-                ac=1,
-                ar=options.sample_rate,
-                sample_fmt="s16",
-                threads=1,
-            ),
-        )
-    )
+    power = float((samples.astype("float64") ** 2).mean()) / 32768**2
+    return max(SILENCE_DB, 10 * math.log10(power)) if power > 0 else SILENCE_DB
 
 
-def _checked_frame(frame: Path, row: LedgerRow, options: PreprocessOptions) -> dict[str, Any]:
-    from PIL import Image, UnidentifiedImageError
-
-    if not frame.is_file() or not frame.stat().st_size:
-        raise BadMediaError(
-            "too_short", f"no frame at {options.frame_time_s:g} s: the clip lasts {row.duration_s or 0:.2f} s"
-        )
-    content = frame.read_bytes()
-    try:
-        with Image.open(frame) as image:
-            width, height = image.size
-    except UnidentifiedImageError as error:
-        raise BadMediaError("damaged", f"the frame is no picture: {error}") from error
-    return {"frame": {"bytes": content, "path": f"{row.clip_id}.jpg"}, "width": width, "height": height}
-
-
-def _checked_sound(sound: Path, row: LedgerRow) -> dict[str, Any]:
-    import soundfile
-
-    if not sound.is_file():
-        raise BadMediaError("no_audio", "ffmpeg gave no sound")
-    samples, sample_rate = soundfile.read(sound, dtype="float32")
-    if not len(samples):
-        raise BadMediaError("no_audio", "the audio stream holds no samples")
-    power = float((samples.astype("float64") ** 2).mean())
-    return {
-        "audio": {"bytes": sound.read_bytes(), "path": f"{row.clip_id}.flac"},
-        "audio_s": len(samples) / sample_rate,
-        "rms_db": max(SILENCE_DB, 10 * math.log10(power)) if power > 0 else SILENCE_DB,
+def _notes(
+    found: Mapping[str, Any], facts: SourceFacts, clip: CatalogClip, frames: Sequence[Picture | None]
+) -> list[str]:
+    """Return the names of the `NOTES` that hold for a usable clip."""
+    ends = facts.audio_start_s + facts.audio_s - facts.video_s
+    wanted_s = 0.0 if clip.end_s is None else clip.end_s - clip.start_s
+    holds = {
+        "silent": found["rms_db"] < SILENT_DB,
+        "short": min(facts.video_s, facts.audio_s) < SHORT_SHARE * wanted_s,
+        "short_audio": ends < -UNEVEN_S,
+        "short_video": ends > UNEVEN_S,
+        "late_audio": facts.audio_start_s > LATE_S,
+        "late_video": facts.audio_start_s < -LATE_S,
+        "odd_fps": not any(abs(facts.fps / rate - 1) < FPS_TOLERANCE for rate in COMMON_FPS),
+        "variable_fps": facts.variable_fps,
+        "several_streams": max(facts.video_streams, facts.audio_streams) > 1,
+        "rotated": facts.rotation % 360 != 0,
+        "anamorphic": abs(facts.pixel_aspect - 1) > 0.01,
+        "frames_missing": None in frames,
     }
+    return [name for name in NOTES if holds[name]]

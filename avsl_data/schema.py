@@ -122,7 +122,7 @@ SHARD: Final = Format(
             pa.field("frame_time_s", pa.float32()),
             pa.field("frame_begins_s", pa.float32()),
             pa.field("frames", pa.list_(_BLOB)),
-            pa.field("frames_times_s", pa.list_(pa.float32())),
+            pa.field("frames_at_s", pa.list_(pa.float32())),
             pa.field("audio_from_s", pa.float32()),
             pa.field("audio_s", pa.float32()),
             pa.field("rms_db", pa.float32()),

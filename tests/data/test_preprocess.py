@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -22,8 +23,11 @@ from avsl_data.copies import FromFolder
 from avsl_data.decode import ffmpeg_executable
 from avsl_data.download import download_bucket
 from avsl_data.errors import DataInputError
+from avsl_data.extract import SourceFacts
 from avsl_data.ledger import LedgerRow, read_ledger
-from avsl_data.preprocess import PreprocessOptions, write_shard
+from avsl_data.preprocess import NOTES, PreprocessOptions, write_shard
+from avsl_data.presets import CODE, OURS, PAPER, PRESETS
+from avsl_data.schema import SHARD, SOURCE
 from avsl_data.sources import SOURCES
 from avsl_data.sources.demo_render import render_frames
 from avsl_data.sources.demo_scenes import DemoSpec, demo_videos
@@ -146,14 +150,14 @@ def test_demo_frames_and_sounds(tiny_site: Path, tiny_spec: DemoSpec, tmp_path: 
 
 
 @pytest.mark.parametrize("number", [0, 4, 9, 19])
-def test_the_frame_is_the_first_one_not_before_its_time(
-    number: int, make_video: Any, shard: Shard, tmp_path: Path
-) -> None:
-    """Frame t of the video is of grey level 8 t and shows the time t / 10 s."""
+def test_the_frame_is_the_one_on_screen(number: int, make_video: Any, shard: Shard, tmp_path: Path) -> None:
+    """Frame t of the video is of grey level 8 t and is shown from t / 10 s to (t + 1) / 10 s."""
     make_video(tmp_path / "clips" / "good0000000_000000.mp4", 2)
-    for early in (0.0, 0.06):
-        rows = shard(tmp_path / "clips", frame_time_s=max(0.0, number / 10 - early))
-        assert _pixels(rows["good0000000_000000"]).mean() == pytest.approx(8 * number, abs=3)
+    for late in (0.0, 0.06):
+        row = shard(tmp_path / "clips", frame_time_s=number / 10 + late)["good0000000_000000"]
+        assert _pixels(row).mean() == pytest.approx(8 * number, abs=3)
+        assert row["frame_time_s"] == pytest.approx(number / 10 + late)
+        assert row["frame_begins_s"] == pytest.approx(number / 10)
 
 
 def test_silence_is_recorded_not_refused(make_video: Any, shard: Shard, tmp_path: Path) -> None:
@@ -201,6 +205,107 @@ def test_an_empty_bucket_is_an_empty_shard(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "s.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets(name: str, shared: Path, shard: Shard) -> None:
+    """Each keeps the seconds of sound that it says, from where it says; every value has a source."""
+    preset = PRESETS[name]
+    fields = {field.name for field in dataclasses.fields(preset)} - {"sources", "note"}
+    assert set(preset.sources) == fields
+    assert set(preset.sources.values()) <= {CODE, OURS, PAPER}
+    options = PreprocessOptions.of_preset(name)
+    assert options.preset == name
+    whole = shard(shared / "clips" / "vggss", sample_rate=preset.sample_rate)
+    given = dataclasses.asdict(options) | {"frame_times_s": ()}
+    for clip_id, row in shard(shared / "clips" / "vggss", **given).items():
+        all_of_it, rate = soundfile.read(io.BytesIO(whole[clip_id]["audio"]["bytes"]), dtype="int16")
+        kept, own_rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+        assert own_rate == rate == preset.sample_rate
+        wanted = min(len(all_of_it), round((preset.audio_s or 99) * rate))
+        begin = (len(all_of_it) - wanted) // 2 if preset.audio_from == "middle" else 0
+        assert np.array_equal(kept, all_of_it[begin : begin + wanted])
+        assert row["audio_from_s"] == pytest.approx(begin / rate)
+        middle = row["source"]["video_s"] / 2
+        assert row["frame_time_s"] == pytest.approx(preset.frame_time_s or middle, abs=0.02)
+
+
+def test_an_unknown_preset_and_a_changed_one() -> None:
+    with pytest.raises(DataInputError, match="unknown preset 'ezvs': did you mean 'ezvsl'"):
+        PreprocessOptions.of_preset("ezvs")
+    assert PreprocessOptions.of_preset("ezvsl", audio_s=5.0).audio_s == 5.0
+
+
+def test_further_frames(make_video: Any, shard: Shard, tmp_path: Path) -> None:
+    make_video(tmp_path / "clips" / "good0000000_000000.mp4", 2)
+    row = shard(tmp_path / "clips", frame_time_s=0.5, frame_times_s=(1.0, 0.3, 5.0))["good0000000_000000"]
+    assert row["frames_at_s"] == pytest.approx([1.0, 0.3, 5.0])
+    assert row["frames"][2] is None
+    assert row["notes"] == ["frames_missing"]
+    greys = [_pixels({"frame": frame}).mean() for frame in (row["frame"], *row["frames"][:2])]
+    assert greys == pytest.approx([40, 80, 24], abs=3)
+    row = shard(tmp_path / "clips", frame_time_s=None, frames_per_clip=4)["good0000000_000000"]
+    assert row["frames_at_s"] == pytest.approx([0.25, 0.75, 1.25, 1.75])
+    assert [_pixels({"frame": frame}).mean() for frame in row["frames"]] == pytest.approx(
+        [16, 56, 96, 136], abs=3
+    )
+    assert row["frame_time_s"] == pytest.approx(1.0)
+    assert row["notes"] == []
+
+
+def test_notes_on_peculiar_clips(make_video: Any, shard: Shard, tmp_path: Path) -> None:
+    """Files that published preprocessing takes without a word are usable, and say what they are."""
+    plain, folder = make_video(tmp_path / "plain.mp4", 3), tmp_path / "clips"
+    folder.mkdir()
+    made: dict[str, tuple[object, ...]] = {
+        "silent": ("-i", plain, "-af", "volume=0", "-c:v", "copy"),
+        "short_audio": ("-i", plain, "-af", "atrim=end=2", "-c:v", "copy"),
+        "short_video": ("-i", plain, "-t", 2, "-i", plain, "-map", "1:v", "-map", "0:a", "-c", "copy"),
+        "late_audio": (
+            "-i",
+            plain,
+            "-itsoffset",
+            0.2,
+            "-i",
+            plain,
+            "-map",
+            "0:v",
+            "-map",
+            "1:a",
+            "-c",
+            "copy",
+        ),
+        "odd_fps": ("-i", plain, "-r", 23.65),
+        "variable_fps": ("-i", plain, "-vf", r"select=not(between(n\,9\,12))", "-fps_mode", "vfr"),
+        "several_streams": ("-i", plain, "-map", "0:v", "-map", "0:a", "-map", "0:a", "-c", "copy"),
+        "rotated": ("-display_rotation", 90, "-i", plain, "-c", "copy"),
+        "anamorphic": ("-i", plain, "-vf", "setsar=16/15"),
+    }
+    for number, arguments in enumerate(made.values()):
+        command = [ffmpeg_executable(), "-v", "error", *map(str, arguments)]
+        subprocess.run([*command, str(folder / f"clip{number}_000000.mp4")], check=True)
+    found = shard(folder, frame_time_s=0.5)
+    assert all(row["status"] == "ok" for row in found.values())
+    notes = {name: found[f"clip{number}_000000"]["notes"] for number, name in enumerate(made)}
+    assert all(name in notes[name] for name in made), notes
+    assert {name for names in notes.values() for name in names} <= set(NOTES)
+    assert notes["silent"] == ["silent"]
+    assert notes["rotated"] == ["rotated"]
+
+
+def test_any_number_of_workers_writes_the_same_bytes(make_video: Any, tmp_path: Path) -> None:
+    for number in range(20):
+        make_video(tmp_path / "clips" / f"clip{number}_000000.mp4", 1)
+    (tmp_path / "clips" / "clip7_000000.mp4").write_bytes(b"")
+    clips = SOURCES["folder"].catalog(Inputs(clips=tmp_path / "clips"))
+    download_bucket(clips, FromFolder.of(tmp_path / "clips"), tmp_path / "ledger.parquet")
+    ledger = read_ledger(tmp_path / "ledger.parquet")
+    catalog = {clip.clip_id: clip for clip in clips}
+    for workers, order in ((1, 1), (2, -1), (3, 1)):
+        out, rows = tmp_path / f"{workers}.parquet", ledger[::order]
+        counts = write_shard(out, rows, catalog, {}, PreprocessOptions(0.5), workers)
+        assert counts == {"ok": 19, "damaged": 1}
+    assert len({(tmp_path / f"{workers}.parquet").read_bytes() for workers in (1, 2, 3)}) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
@@ -208,6 +313,11 @@ def test_an_empty_bucket_is_an_empty_shard(tmp_path: Path) -> None:
         ({"frame_time_s": float("nan")}, "--frame-time"),
         ({"short_side": 0}, "--short-side"),
         ({"sample_rate": 10**6}, "--sample-rate"),
+        ({"audio_s": 0.0}, "--audio-seconds"),
+        ({"audio_from": "end"}, "--audio-from end: give start or middle"),
+        ({"frame_times_s": (1.0, -2.0)}, "--frame-times -2"),
+        ({"frames_per_clip": -1}, "--frames-per-clip"),
+        ({"frames_per_clip": 2, "frame_times_s": (1.0,)}, "give one of them"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], flag: str) -> None:
@@ -266,18 +376,26 @@ def _offline() -> dict[str, str]:
 def test_the_written_features_are_those_of_datasets() -> None:
     from datasets import Audio, Features, Image, List, Value
 
-    from avsl_data.schema import SHARD, huggingface_features
+    from avsl_data.schema import huggingface_features
 
-    plain = {"string": "string", "int32": "int32", "float": "float32"}
+    plain = {"string": "string", "int32": "int32", "float": "float32", "bool": "bool"}
     expected: dict[str, Any] = {
         field.name: Value(plain[str(field.type)]) for field in SHARD.columns if str(field.type) in plain
     }
     expected |= {
         "frame": Image(),
+        "frames": List(Image()),
         "audio": Audio(sampling_rate=16000),
         "boxes": List(List(Value("float32"), length=4)),
+        "frames_at_s": List(Value("float32")),
+        "notes": List(Value("string")),
+        "source": {field.name: Value(plain[str(field.type)]) for field in SOURCE},
     }
     schema = Features({name: expected[name] for name in SHARD.columns.names}).arrow_schema
     written = json.loads(huggingface_features(16000))["info"]["features"]
     assert written == json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     assert schema.remove_metadata().equals(SHARD.columns.remove_metadata())
+
+
+def test_the_columns_of_the_source_are_the_facts() -> None:
+    assert [field.name for field in SOURCE] == [field.name for field in dataclasses.fields(SourceFacts)]
