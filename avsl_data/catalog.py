@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from avsl_data.clip_table import ClipTable
 
 MAX_BUCKETS: Final = 10_000
+NULLABLE: Final = ("end_s",)
 URL_SCHEMES: Final = ("http", "https", "demo", "folder")
 
 
@@ -91,6 +92,31 @@ def read_catalog(path: Path) -> ClipTable:
     return clips_of(schema.read_table(path, schema.CATALOG), path)
 
 
+def read_columns(path: Path, names: list[str]) -> pa.Table:
+    """Read some columns of a catalog, for work on all of its clips at once.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+    names
+        Columns of the format, ``clip_id`` and ``video_id`` among them.
+
+    Returns
+    -------
+    pyarrow.Table
+        The columns in file order, checked as by `read_catalog`.
+
+    Raises
+    ------
+    DataInputError
+        As `read_catalog`.
+    """
+    table = schema.read_table(path, schema.CATALOG, names)
+    _check(table, path)
+    return table
+
+
 def read_bucket(path: Path, bucket: int) -> list[CatalogClip]:
     """Read the clips of one bucket of a catalog.
 
@@ -151,8 +177,8 @@ def _check(table: pa.Table, path: Path) -> None:
     import pyarrow.compute as pc
 
     ids, videos = table["clip_id"], table["video_id"]
-    for name in ("clip_id", "video_id", "url", "label", "official_split"):
-        if table[name].null_count:
+    for name in table.column_names:
+        if name not in NULLABLE and table[name].null_count:
             raise DataInputError(f"{path}: the column {name} has rows without a value")
     safe = pc.match_substring_regex(ids, r"\A[A-Za-z0-9_-][A-Za-z0-9_+-]{0,127}\z")
     if (row := _first_false(safe)) is not None:
@@ -165,6 +191,8 @@ def _check(table: pa.Table, path: Path) -> None:
         raise DataInputError(
             f"{path}: clip {ids[row].as_py()} does not belong to video {shown(videos[row].as_py())}"
         )
+    if "url" not in table.column_names:
+        return
     known = pc.match_substring_regex(table["url"], rf"\A(?:{'|'.join(URL_SCHEMES)})://[\x21-\x7e]+\z")
     if (row := _first_false(known)) is not None:
         raise DataInputError(

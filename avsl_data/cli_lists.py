@@ -136,7 +136,7 @@ def _add_split(commands: Commands[Parser]) -> None:
         "vggss-semi --catalog data/vggss/catalog.parquet --catalog data/vggsound/catalog.parquet "
         "--labels 0.1 --out data/vggss/splits/semi.parquet",
     )
-    command.add_argument("recipe", metavar="RECIPE", help="demo-semi, vggss-semi, vggss-dmt or all-test")
+    command.add_argument("recipe", metavar="RECIPE", help="see `avsl-data describe splits`")
     command.add_argument(
         "--catalog",
         type=Path,
@@ -161,7 +161,8 @@ def _add_split(commands: Commands[Parser]) -> None:
 def _split(arguments: argparse.Namespace) -> None:
     from avsl_data.catalog import read_catalog
     from avsl_data.split_files import write_split
-    from avsl_data.splits import SplitRequest, make_split, parse_budget
+    from avsl_data.split_order import parse_budget
+    from avsl_data.splits import SplitRequest, make_split
 
     labels = None if arguments.labels is None else parse_budget(arguments.labels)
     request = SplitRequest(arguments.seed, labels, arguments.leakage)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from avsl_data import schema
 from avsl_data.errors import unknown_name
 from avsl_data.splits import Split
@@ -19,8 +22,7 @@ def write_split(path: Path, split: Split) -> None:
     split
         From `avsl_data.splits.make_split`.
     """
-    rows = [{"clip_id": clip_id, "subset": subset} for clip_id, subset in split.rows]
-    schema.write_rows(path, schema.SPLIT, rows, split.about)
+    schema.write_table(path, schema.SPLIT, split.table, split.about)
 
 
 def read_subset(path: Path, names: str) -> set[str]:
@@ -44,9 +46,9 @@ def read_subset(path: Path, names: str) -> set[str]:
         If the file is no split or has no such subset.
     """
     table = schema.read_table(path, schema.SPLIT)
-    rows = list(zip(table["clip_id"].to_pylist(), table["subset"].to_pylist(), strict=True))
-    known = {subset for _, subset in rows}
+    known = set(pc.unique(table["subset"]).to_pylist())
     wanted = set(names.split(","))
     for name in sorted(wanted - known):
         raise unknown_name("subset", name, known)
-    return {clip_id for clip_id, subset in rows if subset in wanted}
+    chosen = pc.is_in(table["subset"], pa.array(sorted(wanted)))
+    return set(table["clip_id"].filter(chosen).to_pylist())

@@ -18,7 +18,7 @@ import pytest
 import avsl_data
 from avsl_data.__main__ import main
 from avsl_data.files import replacing
-from avsl_data.splits import RECIPES
+from avsl_data.recipes import RECIPES
 
 COMMANDS = ("render", "catalog", "annotations", "download", "preprocess", "split", "frames")
 

@@ -8,16 +8,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsl_data.errors import DataInputError
+from avsl_data.ids import hash_of
+from avsl_data.recipes import RECIPES, Recipe
 from avsl_data.sources import SOURCES
 from avsl_data.sources.source import CatalogClip, Inputs
 from avsl_data.split_files import read_subset, write_split
-from avsl_data.splits import RECIPES, Recipe, Split, SplitRequest, make_split, parse_budget, stratified_order
+from avsl_data.split_order import parse_budget, stratified_order
+from avsl_data.splits import Split, SplitRequest, make_split
 
 LABELS = "abcd"
 
@@ -95,11 +99,31 @@ def test_training_videos_are_not_held_out(clips: list[CatalogClip], seed: int) -
     assert split.about["removed"]["leak"] == sorted({clip.clip_id for clip in [*copies, *held]})
 
 
+def _order(clips: Sequence[CatalogClip], seed: int) -> list[int]:
+    keys, labels = ([getattr(clip, name) for clip in clips] for name in ("clip_id", "label"))
+    return stratified_order(pa.array(keys), pa.array(labels), seed, "x").tolist()
+
+
+@given(catalogs(), st.integers(0, 3))
+def test_the_order_is_the_documented_one(clips: list[CatalogClip], seed: int) -> None:
+    """Against the definition, one clip at a time."""
+    ranked = []
+    for label in {clip.label for clip in clips}:
+        members = sorted(
+            (hash_of("x", seed, clip.clip_id), clip.clip_id) for clip in clips if clip.label == label
+        )
+        tie = hash_of("x", seed, "class", label)
+        ranked += [
+            ((rank + 0.5) / len(members), tie, label, clip_id) for rank, (_, clip_id) in enumerate(members)
+        ]
+    assert [clips[place].clip_id for place in _order(clips, seed)] == [item[-1] for item in sorted(ranked)]
+
+
 @given(catalogs(), st.integers(0, 3))
 @settings(max_examples=30)
 def test_the_order_is_stratified(clips: list[CatalogClip], seed: int) -> None:
     """Every beginning holds each class in its share, to within one clip."""
-    order = [unit[0] for unit in stratified_order(clips, seed, "x", lambda clip: clip.clip_id)]
+    order = [clips[place] for place in _order(clips, seed)]
     totals = Counter(clip.label for clip in clips)
     for n in range(len(order) + 1):
         found = Counter(clip.label for clip in order[:n])
