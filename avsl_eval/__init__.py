@@ -8,9 +8,21 @@
 1.0
 """
 
-from avsl_eval.evaluate import evaluate
-from avsl_eval.protocol import Protocol
-from avsl_eval.protocol_table import PROTOCOLS, get_protocol
-from avsl_eval.result import Scores
+from avsl_eval.evaluate import evaluate, evaluate_all
+from avsl_eval.protocol import Protocol, ProtocolSuite
+from avsl_eval.protocol_table import PROTOCOLS, SUITES, get_protocol
+from avsl_eval.result import Scores, ScoresFile, read_scores, save_scores
 
-__all__ = ["PROTOCOLS", "Protocol", "Scores", "evaluate", "get_protocol"]
+__all__ = [
+    "PROTOCOLS",
+    "SUITES",
+    "Protocol",
+    "ProtocolSuite",
+    "Scores",
+    "ScoresFile",
+    "evaluate",
+    "evaluate_all",
+    "get_protocol",
+    "read_scores",
+    "save_scores",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,8 @@ Float64 = NDArray[np.float64]
 RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.95
+_BLOCK = 100
+"""Bootstrap samples that are drawn before they are multiplied."""
 
 
 def mean_intervals(
@@ -45,14 +49,40 @@ def mean_intervals(
     >>> mean_intervals(np.ones((5, 1))).tolist()
     [[1.0, 1.0]]
     """
+    return intervals_of_several([values], resamples=resamples, seed=seed, level=level)[0]
+
+
+def intervals_of_several(
+    tables: Sequence[Float64], *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> list[Float64]:
+    """Compute `mean_intervals` of several tables of the same clips, with the same draws.
+
+    Parameters
+    ----------
+    tables : sequence of float64 [N, K]
+        One row per clip each.
+    resamples, seed, level
+        As for `mean_intervals`.
+
+    Returns
+    -------
+    list of float64 [K, 2]
+        Each equal, bit by bit, to what `mean_intervals` returns for the table alone.
+    """
     rng = np.random.default_rng(seed)
-    n = len(values)
-    means = np.empty((resamples, values.shape[1]))
-    for b in range(resamples):
-        counts = np.bincount(rng.integers(0, n, size=n, dtype=np.int32), minlength=n)
-        means[b] = counts @ values
-    means /= n
+    n = len(tables[0])
+    means = [np.empty((resamples, table.shape[1])) for table in tables]
+    for begin in range(0, resamples, _BLOCK):
+        end = min(begin + _BLOCK, resamples)
+        counts = np.empty((end - begin, n))
+        for row in counts:
+            row[:] = np.bincount(rng.integers(0, n, size=n, dtype=np.int32), minlength=n)
+        for mean, table in zip(means, tables, strict=True):
+            mean[begin:end] = counts @ table
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    mean = values.mean(axis=0)  # rounding must not put it outside where all clips are equal
-    return np.column_stack([np.minimum(low, mean), np.maximum(high, mean)])
+    found = []
+    for mean, table in zip(means, tables, strict=True):
+        low, high = np.quantile(mean / n, [tail, 1 - tail], axis=0)
+        centre = table.mean(axis=0)  # rounding must not put it outside where all clips are equal
+        found.append(np.column_stack([np.minimum(low, centre), np.maximum(high, centre)]))
+    return found

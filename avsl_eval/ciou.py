@@ -80,10 +80,7 @@ class CiouStatistics:
     @property
     def ciou(self) -> Float64:
         """The cIoU of each clip, NaN where it is 0/0."""
-        denominator = self.truth + self.false_positive
-        out = np.full(denominator.shape, np.nan)
-        np.divide(self.intersection, denominator, out=out, where=denominator > 0)
-        return out
+        return ciou_of(self.intersection, self.truth, self.false_positive)
 
     def record(
         self,
@@ -123,6 +120,51 @@ class CiouStatistics:
             self.intersection[row] = weighted / unit
             self.truth[row] = total / unit
             self.false_positive[row] = np.count_nonzero(mask) - covered
+
+
+def ciou_of(intersection: Float64, truth: Float64, false_positive: Float64) -> Float64:
+    """Compute cIoU from its statistics.
+
+    Parameters
+    ----------
+    intersection, truth, false_positive : float64 [...]
+        sum(m g), sum(g) and sum(m [g = 0]).
+
+    Returns
+    -------
+    float64 [...]
+        cIoU, NaN where it is 0/0.
+
+    Examples
+    --------
+    >>> ciou_of(np.array([1.0, 0.0]), np.array([1.5, 0.0]), np.array([1.0, 0.0])).tolist()
+    [0.4, nan]
+    """
+    denominator = truth + false_positive
+    out = np.full(denominator.shape, np.nan)
+    np.divide(intersection, denominator, out=out, where=denominator > 0)
+    return out
+
+
+def best_column(ciou: Float64) -> int:
+    """Choose the threshold that a sweep reports.
+
+    Parameters
+    ----------
+    ciou : float64 [N, K]
+        cIoU of each clip at each threshold.
+
+    Returns
+    -------
+    int
+        The column with the largest ciou@0.5, the first of equals.
+
+    Examples
+    --------
+    >>> best_column(np.array([[0.4, 0.6, 0.9], [0.1, 0.2, 0.3]]))
+    1
+    """
+    return int((ciou >= 0.5).sum(axis=0).argmax())
 
 
 def per_clip_metrics(ciou: Float64) -> Float64:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avsl_eval.cli import Commands, add_command
-from avsl_eval.protocol_table import PROTOCOLS
+from avsl_eval.protocol_table import PROTOCOLS, SUITES, get_protocol
 
 if TYPE_CHECKING:
     from avsl_eval.result import Scores
 
 _SLOW_S = 2.0
 """Seconds after which a person wonders whether anything is happening."""
+_BAR_S, _LINE_S = 0.2, 10.0
+"""Seconds between two drawings of the bar on a terminal, and between two lines of a log."""
+_BAR_WIDTH = 30
+
+_ANSWERS = {
+    "ceiling": "ceiling",
+    "center_prior": "disc",
+    "mean_truth_prior": "mean truth",
+    "whole_image": "whole image",
+}
+"""Heads of the context's columns."""
 
 
 def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -26,8 +38,7 @@ def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         "score",
         _score,
         "score predictions against annotations",
-        "score --predictions maps.npz --annotations vggss.json --protocol ezvsl --out scores.json "
-        "--per-clip per_clip.csv",
+        "score --predictions maps.npz --annotations vggss.json --protocol strict lvs --out scores.json",
     )
     sub.add_argument(
         "--predictions",
@@ -43,9 +54,21 @@ def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="A",
         help="our JSON, a vggss.json, or a folder of Flickr-SoundNet XML",
     )
-    sub.add_argument("--protocol", required=True, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
+    sub.add_argument(
+        "--protocol",
+        required=True,
+        nargs="+",
+        metavar="NAME",
+        help=f"protocols ({', '.join(PROTOCOLS)}) and suites ({', '.join(SUITES)}); see avsl-eval protocols",
+    )
     sub.add_argument("--out", type=Path, required=True, metavar="JSON", help="scores file to write")
-    sub.add_argument("--per-clip", type=Path, metavar="CSV", help="table of all annotated clips to write")
+    sub.add_argument(
+        "--per-clip",
+        type=Path,
+        metavar="CSV",
+        help="table of all annotated clips to write (default: beside the scores, .csv)",
+    )
+    sub.add_argument("--name", help="name of the method, for the scores file")
     sub.add_argument(
         "--missing",
         default="error",
@@ -55,67 +78,107 @@ def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from avsl_eval.evaluate import evaluate
+    from avsl_eval.evaluate import evaluate_all
     from avsl_eval.io import refuse_overwriting
+    from avsl_eval.result import per_clip_path, save_scores
 
-    outputs = [arguments.out, *([arguments.per_clip] if arguments.per_clip else [])]
-    refuse_overwriting(outputs, [arguments.predictions, arguments.annotations])
-    scores = evaluate(
+    table = per_clip_path(arguments.out, arguments.per_clip)
+    refuse_overwriting([arguments.out, table], [arguments.predictions, arguments.annotations])
+    scores = evaluate_all(
         arguments.predictions,
         arguments.annotations,
         arguments.protocol,
         arguments.missing,
-        progress=_progress_line(),
+        name=arguments.name,
+        progress=progress_line(),
     )
-    scores.save(arguments.out, arguments.per_clip)
-    print(_describe(scores))
+    save_scores(scores, arguments.out, table)
+    print(describe(scores))
 
 
-def _progress_line() -> Callable[[int, int], None]:
-    """Return a progress callback that stays silent for short runs and where nobody watches."""
+def progress_line() -> Callable[[int, int], None]:
+    """Return a progress callback: a bar on a terminal, at times a line in a log, nothing in short runs."""
     started = last = time.monotonic()
+    watched = sys.stderr.isatty()
+    drawn = False
 
     def show(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, drawn
         now = time.monotonic()
-        if not sys.stderr.isatty() or now - started < _SLOW_S:
+        over = done == total and drawn
+        if not over and (now - started < _SLOW_S or now - last < (_BAR_S if watched else _LINE_S)):
             return
-        if done == total:
-            print(f"\r{done} of {total} clips", file=sys.stderr)
-        elif now - last > 0.2:
-            print(f"\r{done} of {total} clips", end="", file=sys.stderr, flush=True)
-            last = now
+        last, drawn = now, True
+        left = (now - started) / done * (total - done)
+        text = f"{done} of {total} clips, {left:.0f} s left" if done < total else f"{done} of {total} clips"
+        if watched:
+            filled = _BAR_WIDTH * done // total
+            bar = "#" * filled + "." * (_BAR_WIDTH - filled)
+            print(f"\r[{bar}] {text:<40}", end="\n" if over else "", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     return show
 
 
-def _describe(scores: Scores) -> str:
-    """Lay the scores out for a person: percent, with intervals, beside what they have to be read against."""
-    rule = scores.protocol
+def describe(scores: Mapping[str, Scores]) -> str:
+    """Lay scores out for a person: percent, with intervals, beside what they have to be read against.
+
+    Parameters
+    ----------
+    scores
+        Of one evaluation, by protocol.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    first = next(iter(scores.values()))
+    silent = int(first.evaluation.testset["n_silent"])
     lines = [
-        f"protocol {rule.name} v{rule.version}: {rule.summary}",
-        f"{scores.n_scored} of {scores.n_expected} clips have a prediction"
-        + (f"; the {len(scores.missing)} others count as 0" if scores.missing else ""),
-        f"{'percent':<10} {'score':>6} {'95 % interval':>15} {'ceiling':>9} {'centred disc':>13} "
-        f"{'whole image':>12}",
+        f"{first.n_scored} of {first.n_expected} clips have a prediction"
+        + (f"; the {len(first.missing)} others count as 0" if first.missing else "")
+        + (f"; nothing sounds in {silent}, they count in detection only" if silent else ""),
     ]
-    for name, value in scores.metrics.items():
-        low, high = (100 * bound for bound in scores.intervals[name])
-        ceiling, disc, whole = (
-            100 * scores.context[c][name] for c in ("ceiling", "center_prior", "whole_image")
-        )
-        interval = f"[{low:.2f}, {high:.2f}]"
+    for name, found in scores.items():
+        lines += ["", f"{name} v{found.protocol.version}: {found.protocol.summary}"]
         lines.append(
-            f"{name:<10} {100 * value:6.2f} {interval:>15} {ceiling:9.2f} {disc:13.2f} {whole:12.2f}"
+            f"  {'percent':<10} {'score':>6} {'95 % interval':>15}"
+            + "".join(f" {head:>11}" for head in _ANSWERS.values())
         )
+        for metric, value in found.metrics.items():
+            low, high = (100 * bound for bound in found.intervals[metric])
+            context = "".join(f" {100 * found.context[answer][metric]:11.2f}" for answer in _ANSWERS)
+            lines.append(f"  {metric:<10} {100 * value:6.2f} {f'[{low:.2f}, {high:.2f}]':>15}{context}")
+        if "sweep" in found.sections:
+            chosen = found.sections["sweep"]["chosen"]
+            lines.append(f"  the threshold {chosen:g} was chosen on this test set, as published")
     return "\n".join(lines)
 
 
 def add_protocols(commands: Commands[argparse.ArgumentParser]) -> None:
     """Declare the command ``protocols``."""
-    add_command(commands, "protocols", _protocols, "list the protocols", "protocols")
+    sub = add_command(commands, "protocols", _protocols, "list the protocols", "protocols lvs")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="a protocol or suite, to see all its fields")
 
 
-def _protocols(_: argparse.Namespace) -> None:
-    for rule in PROTOCOLS.values():
-        print(f"{rule.name:<9} v{rule.version}  {rule.summary}\n{'':<14}{rule.source}")
+def _protocols(arguments: argparse.Namespace) -> None:
+    if arguments.name is None:
+        for rule in PROTOCOLS.values():
+            print(f"{rule.name} v{rule.version}")
+            print(textwrap.fill(rule.explain(), 100, initial_indent="    ", subsequent_indent="    "))
+        for suite in SUITES.values():
+            print(f"{suite.name} v{suite.version}, a suite: {', '.join(suite.protocols)}")
+            print(textwrap.fill(suite.summary, 100, initial_indent="    ", subsequent_indent="    "))
+        return
+    if arguments.name in SUITES:
+        suite = SUITES[arguments.name]
+        print(f"{suite.name} v{suite.version}: {suite.summary}")
+        for name in suite.protocols:
+            print(f"    {name:<16} {PROTOCOLS[name].summary}")
+        return
+    rule = get_protocol(arguments.name)
+    print(textwrap.fill(rule.explain(), 100))
+    for field, value in rule.to_dict().items():
+        print(f"    {field:<18} {value}")

@@ -36,7 +36,7 @@ from avsl_eval.ciou import METRICS, per_clip_metrics
 from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.io import read_json, write_files
 from avsl_eval.per_clip import PerClip, read_per_clip
-from avsl_eval.result import SCHEMA as SCORES_SCHEMA
+from avsl_eval.result import read_scores
 
 SCHEMA = "avsl-results/1"
 _SEED_FOLDER = re.compile(r"seed(\d+)")
@@ -245,15 +245,14 @@ def collect(name: str, testset: str, scores: Sequence[ScoresSource], runs: Seque
     """
     groups: dict[str, dict[str, dict[int, tuple[ScoresSource, dict[str, Any]]]]] = {}
     for source in scores:
-        content = read_json(source.path, SCORES_SCHEMA, "avsl-eval score")
-        by_seed = groups.setdefault(source.subset, {}).setdefault(content["protocol"]["name"], {})
-        if source.seed in by_seed:
-            raise EvalInputError(
-                f"{source.path} and {by_seed[source.seed][0].path} are both of seed {source.seed}, subset "
-                f"{source.subset}, "
-                f"protocol {content['protocol']['name']}"
-            )
-        by_seed[source.seed] = (source, content)
+        for content in _by_protocol(source.path):
+            by_seed = groups.setdefault(source.subset, {}).setdefault(content["protocol"]["name"], {})
+            if source.seed in by_seed:
+                raise EvalInputError(
+                    f"{source.path} and {by_seed[source.seed][0].path} are both of seed {source.seed}, "
+                    f"subset {source.subset}, protocol {content['protocol']['name']}"
+                )
+            by_seed[source.seed] = (source, content)
     subsets: dict[str, Any] = {}
     for subset, by_protocol in groups.items():
         pooled = {protocol: _pool(by_seed) for protocol, by_seed in by_protocol.items()}
@@ -280,6 +279,21 @@ def collect(name: str, testset: str, scores: Sequence[ScoresSource], runs: Seque
         "files": [_files(source, content) for source, content in scored],
     }
     return Results(content)
+
+
+def _by_protocol(path: Path) -> list[dict[str, Any]]:
+    """Read a scores file: one entry per protocol, with what all of them share."""
+    content = read_scores(path).content
+    shared = {key: content[key] for key in ("inputs", "predictions_meta", "versions")}
+    return [
+        {
+            **shared,
+            **{key: entry[key] for key in ("n_expected", "missing", "context")},
+            "protocol": entry["rule"],
+            "metrics": {metric: entry["metrics"][metric] for metric in METRICS},
+        }
+        for entry in content["protocols"].values()
+    ]
 
 
 def _pool(by_seed: Mapping[int, tuple[ScoresSource, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -318,7 +332,7 @@ def _pool(by_seed: Mapping[int, tuple[ScoresSource, Mapping[str, Any]]]) -> dict
 
 
 def _checked_table(source: ScoresSource, content: Mapping[str, Any]) -> PerClip:
-    table = read_per_clip(source.per_clip)
+    table = read_per_clip(source.per_clip, content["protocol"]["name"])
     found = per_clip_metrics(table.ciou).mean(axis=0)
     stated = [content["metrics"][metric]["value"] for metric in METRICS]
     if not np.allclose(found, stated, rtol=0, atol=1e-9):

@@ -271,7 +271,7 @@ def binarise(p: Float32, protocol: Protocol, true_pixels: Sequence[int] | NDArra
     masks = np.empty(p.shape, bool)
     for values, mask, k in zip(p, masks, true_pixels, strict=True):
         flat = values.ravel()
-        mask[...] = _mask(flat, protocol, rank_of(protocol, flat.size, int(k))).reshape(mask.shape)
+        mask[...] = mask_of(flat, protocol, rank_of(protocol, flat.size, int(k))).reshape(mask.shape)
     return masks
 
 
@@ -295,9 +295,22 @@ def rank_of(protocol: Protocol, n_pixels: int, true_pixels: int) -> int:
     return n_pixels // 2
 
 
-def _mask(p: Float32, protocol: Protocol, rank: int) -> Bools:
-    """Threshold one flat map."""
-    if np.isnan(p[0]):  # a constant map that the rule makes nothing of
+def mask_of(p: Float32, protocol: Protocol, rank: int) -> Bools:
+    """Threshold one processed map as a protocol does.
+
+    Parameters
+    ----------
+    p : float32 [P]
+        The map, flat.
+    protocol, rank
+        The rule, and which of the sorted pixels is its threshold (`rank_of`).
+
+    Returns
+    -------
+    bool [P]
+        The mask; empty for NaN, a constant map that the rule makes nothing of.
+    """
+    if np.isnan(p[0]):
         return np.zeros(p.shape, bool)
     if protocol.is_rank_rule:
         threshold = np.partition(p, rank)[rank]

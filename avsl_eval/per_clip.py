@@ -30,18 +30,20 @@ class PerClip:
     ciou: NDArray[np.float64]
 
 
-def read_per_clip(path: Path) -> PerClip:
+def read_per_clip(path: Path, protocol: str | None = None) -> PerClip:
     """Read a per_clip.csv.
 
     Parameters
     ----------
     path
         The file.
+    protocol
+        Name of the protocol whose rows are read; None where the file has rows of one only.
 
     Returns
     -------
     PerClip
-        Its columns.
+        Its columns; clips in which nothing sounds are left out.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def read_per_clip(path: Path) -> PerClip:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = [row for row in csv.DictReader(file) if row.get("status") != "silent"]
     except OSError as error:
         raise EvalInputError(
             f"cannot read {path}: {error.strerror}; write it by avsl-eval score --per-clip {path}"
@@ -59,6 +61,8 @@ def read_per_clip(path: Path) -> PerClip:
         raise EvalInputError(
             f"{path} is not a table: {error}; write it again by avsl-eval score --per-clip"
         ) from error
+    if protocol is not None:
+        rows = [row for row in rows if row.get("protocol") == protocol]
     needed = ("clip_id", "label", "status", "ciou")
     try:
         clip_id, label, status = (tuple(row[key] for row in rows) for key in needed[:3])
@@ -68,5 +72,6 @@ def read_per_clip(path: Path) -> PerClip:
             f"{path} needs the columns {', '.join(needed)}: {error}; write it by avsl-eval score --per-clip"
         ) from error
     if not rows:
-        raise EvalInputError(f"{path} has no row; write it again by avsl-eval score --per-clip")
+        what = f"row of protocol {protocol}" if protocol else "row"
+        raise EvalInputError(f"{path} has no {what}; write it again by avsl-eval score --per-clip")
     return PerClip(clip_id, label, status, ciou)

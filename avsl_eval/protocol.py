@@ -163,6 +163,48 @@ class Protocol:
         """Whether s -> 2 s would change the mask: the rule compares raw values with a number."""
         return self.normalisation == "none" and not self.is_rank_rule
 
+    def explain(self) -> str:
+        """Return the rule in words: one paragraph, from its fields."""
+        size, aligned = self.map_size, "centres of outer pixels" if self.align_corners else "edges"
+        steps = [
+            f"Maps are upsampled to {size} x {size} ({self.interpolation}, {aligned} aligned, "
+            f"align_corners={self.align_corners})"
+        ]
+        if self.scale != 1 or self.offset != 0:
+            steps.append(f"s = {self.scale:g} x + {self.offset:g}")
+        if self.sigmoid:
+            steps.append("p = sigmoid of the logits")
+        if self.normalisation != "none":
+            formula = "minmax" if self.normalisation == "minmax" else "1 - minmax of the negated map"
+            constant = {"keep": "keeps its values", "zero": "becomes 0", "empty": "gets an empty mask"}
+            steps.append(f"p = {formula} of each map (a constant one {constant[self.constant]})")
+        if self.floor_at_median:
+            steps.append("p below the median is set to 0")
+        steps.append(f"the mask is p {self.comparison} {self._threshold_in_words()}")
+        if self.rescue_saturated:
+            steps.append("pixels with p >= 1 join it")
+        sizes = ", ".join(f"{name} {n}" for name, n in self.published_sizes)
+        return f"{self.summary[0].upper()}{self.summary[1:]}. {'; '.join(steps)}. Source: {self.source}." + (
+            f" Published on {sizes} clips." if sizes else ""
+        )
+
+    def _threshold_in_words(self) -> str:
+        half, n = self.map_size**2 // 2, self.map_size**2
+        if self.threshold == "median":
+            t = f"the sorted values' number {half} (from 0) of {n}"
+        elif self.threshold == "adaptive":
+            t = f"the k-th largest value, k the number of pixels with truth ({half} if there are none)"
+        elif self.threshold == "sweep":
+            low, high = self.thresholds[0], self.thresholds[-1]
+            return (
+                f"each of {len(self.thresholds)} thresholds from {low:g} to {high:g}, the best one reported"
+            )
+        elif self.threshold == "universal":
+            return "one threshold per model, which its maps of negative audio set"
+        else:
+            return f"{self.threshold_value:g}"
+        return f"{t}, ties broken in one fixed pseudo-random order of the pixels" if self.exact_area else t
+
     def to_dict(self) -> dict[str, object]:
         """Return all fields as plain JSON values.
 

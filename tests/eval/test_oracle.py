@@ -106,7 +106,10 @@ def values() -> st.SearchStrategy[Any]:
 
 @settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("name", SIMPLE)
-@given(heatmap=hnp.arrays(np.float32, (SIZE, SIZE), elements=values()), boxes=st.lists(box(), max_size=3))
+@given(
+    heatmap=hnp.arrays(np.float32, (SIZE, SIZE), elements=values()),
+    boxes=st.lists(box(), min_size=1, max_size=3),
+)
 def test_maps_of_full_size(name: str, heatmap: np.ndarray, boxes: list[list[float]]) -> None:
     truth = slow_truth(boxes, consensus=False)
     mask = slow_mask([float(v) for v in heatmap.ravel()], name, sum(g > 0 for g in truth))
@@ -134,7 +137,7 @@ def test_resize(heatmap: np.ndarray, align_corners: bool) -> None:
 @pytest.mark.parametrize("name", SIMPLE)
 @given(
     heatmap=hnp.arrays(np.float32, (5, 7), elements=st.floats(0, 1, width=32), unique=True),
-    boxes=st.lists(box(), max_size=2),
+    boxes=st.lists(box(), min_size=1, max_size=2),
 )
 def test_low_resolution_maps(name: str, heatmap: np.ndarray, boxes: list[list[float]]) -> None:
     rule = shrunk(name)

@@ -141,7 +141,7 @@ def test_pooled_scores_by_hand(site: Path) -> None:
         for protocol in PROTOCOLS:
             found = results["subsets"][subset]["protocols"][protocol]
             files = [site / f"results/xpl_demo/seed{seed}/{subset}.{protocol}.json" for seed in (0, 1)]
-            each = [json.loads(file.read_text()) for file in files]
+            each = [json.loads(file.read_text())["protocols"][protocol] for file in files]
             assert found["context"] == each[0]["context"]
             assert found["rule"]["name"] == protocol
             for metric, pooled in found["pooled"].items():

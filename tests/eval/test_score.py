@@ -40,28 +40,32 @@ def test_files_of_a_score(tmp_path: Path, annotations: Path, predictions: Path, 
     )
     assert (done.returncode, done.stderr) == (0, "")
     content = json.loads(out.read_text())
-    assert content["schema"] == "avsl-scores/1"
-    assert content["protocol"] == avsl_eval.get_protocol("ezvsl").to_dict()
-    assert (content["n_expected"], content["n_scored"], content["missing"], content["extra"]) == (
-        3,
-        3,
-        [],
-        [],
-    )
-    names = {"ciou@0.5", "auc", "mean_iou"}
-    assert content["metrics"].keys() == names
-    assert content["context"].keys() == {"ceiling", "center_prior", "whole_image"}
-    for metric in content["metrics"].values():
+    assert content["schema"] == "avsl-scores/2"
+    assert (content["name"], content["extra"], content["per_clip"]) == (None, [], "per_clip.csv")
+    assert content["testset"].items() >= {"n_clips": 3, "n_silent": 0, "truth": "union"}.items()
+    assert len(content["testset"]["sha256"]) == 64
+    assert content["protocols"].keys() == {"ezvsl"}
+    found = content["protocols"]["ezvsl"]
+    assert found["rule"] == avsl_eval.get_protocol("ezvsl").to_dict()
+    assert (found["n_expected"], found["n_scored"], found["missing"]) == (3, 3, [])
+    names = {"ciou@0.5", "auc", "mean_iou", "pointing"}
+    assert found["metrics"].keys() == names
+    assert found["context"].keys() == {"ceiling", "center_prior", "mean_truth_prior", "whole_image"}
+    for metric in found["metrics"].values():
         low, high = metric["ci95"]
         assert 0 <= low <= metric["value"] <= high <= 1
-    for answer in content["context"].values():
+    assert len(found["curve"]["thresholds"]) == len(found["curve"]["share"]) == 21
+    assert found["curve"]["share"][10] == found["metrics"]["ciou@0.5"]["value"]
+    assert found["tied"]["clips"] == ["aaaaaaaaaaa_000030", "-bb_bbbbbbb_000040"]  # the symmetric ones
+    assert [row["name"] for row in found["breakdown"]["n_boxes"]] == ["1", "2"]
+    for answer in found["context"].values():
         assert answer.keys() == names
         assert all(0 <= metric["value"] <= 1 for metric in answer.values())
     assert content["inputs"]["predictions"]["sha256"] == hashlib.sha256(predictions.read_bytes()).hexdigest()
     assert content["inputs"]["annotations"]["sha256"] == hashlib.sha256(annotations.read_bytes()).hexdigest()
     assert "numpy" in content["versions"]
     rows = read(table)
-    assert list(rows[0])[:6] == ["clip_id", "label", "ciou", "n_boxes", "gt_area", "status"]
+    assert list(rows[0])[:7] == ["protocol", "clip_id", "label", "ciou", "n_boxes", "gt_area", "status"]
     assert [row["clip_id"] for row in rows] == [
         "aaaaaaaaaaa_000030",
         "-bb_bbbbbbb_000040",
@@ -70,8 +74,8 @@ def test_files_of_a_score(tmp_path: Path, annotations: Path, predictions: Path, 
     assert [row["label"] for row in rows][1] == "label, of -"
     assert [float(row["gt_area"]) for row in rows] == [0.5, 0.25, 0.3125]
     assert float(rows[0]["ciou"]) == 1.0
-    assert f"{100 * content['metrics']['ciou@0.5']['value']:.2f}" in done.stdout
-    assert "centred disc" in done.stdout
+    assert f"{100 * found['metrics']['ciou@0.5']['value']:.2f}" in done.stdout
+    assert "mean truth" in done.stdout
     assert {p.name for p in out.parent.iterdir()} == {"scores.json", "per_clip.csv"}
 
 
@@ -133,13 +137,10 @@ def test_missing_and_extra_clips(
     assert "1 predictions have no annotation" in done.stderr
     assert "1 others count as 0" in done.stdout
     content = json.loads(out.read_text())
-    assert (content["n_expected"], content["n_scored"], content["missing"], content["extra"]) == (
-        3,
-        2,
-        [gone],
-        ["zzz_000001"],
-    )
-    assert content["protocol"]["missing"] == "zero"
+    found = content["protocols"]["fixed"]
+    assert (found["n_expected"], found["n_scored"], found["missing"]) == (3, 2, [gone])
+    assert content["extra"] == ["zzz_000001"]
+    assert found["rule"]["missing"] == "zero"
     assert content["predictions_meta"]["checkpoint_sha256"] == "ab"
     row = read(table)[1]
     assert (row["clip_id"], row["ciou"], row["status"], row["reason"], row["gt_area"]) == (
@@ -150,7 +151,7 @@ def test_missing_and_extra_clips(
         "0.25",
     )
     scored = [float(r["ciou"]) for r in read(table)]
-    assert content["metrics"]["mean_iou"]["value"] == pytest.approx(sum(scored) / 3)
+    assert found["metrics"]["mean_iou"]["value"] == pytest.approx(sum(scored) / 3)
 
 
 def test_what_json_cannot_say_is_spelt_out(

@@ -1,0 +1,213 @@
+"""Warnings that belong to a score: what a reader has to know before believing it.
+
+Each is one sentence; they are collected in the scores file and printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl_eval.errors import first_few
+from avsl_eval.protocol import Protocol
+from avsl_eval.protocol_table import PROTOCOLS, TAU
+
+TIED_SHARE = 0.01
+"""Share of maps with large ties above which there is a warning."""
+LARGE_TIE = 0.01
+"""Share of a map's pixels at the threshold from which a tie is large: they are what > and >= differ by."""
+EIGHT_BIT_LEVELS = 256
+
+_SIZE_NAMES = {"vggss": "VGG-SS", "flickr": "Flickr-SoundNet"}
+
+
+@dataclass
+class MapsSeen:
+    """Collect what is peculiar about the maps while they are read.
+
+    Parameters
+    ----------
+    constant
+        Ids of constant maps.
+    n
+        Number of maps.
+    low, high
+        Smallest and largest value of all maps.
+    n_levels
+        Number of maps that look like 8-bit pictures.
+    """
+
+    constant: list[str] = field(default_factory=list)
+    n: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    n_levels: int = 0
+
+    def look(
+        self, clip_ids: Sequence[str], maps: NDArray[np.float32], low: NDArray[Any], high: NDArray[Any]
+    ) -> None:
+        """Look at a chunk of maps.
+
+        Parameters
+        ----------
+        clip_ids
+            n ids.
+        maps : float32 [n, h, w]
+            Their maps.
+        low, high : float32 [n]
+            Smallest and largest value of each.
+        """
+        self.constant += [i for i, flat in zip(clip_ids, low == high, strict=True) if flat]
+        self.n += len(clip_ids)
+        self.low, self.high = min(self.low, float(low.min())), max(self.high, float(high.max()))
+        self.n_levels += sum(map(looks_8_bit, maps))
+
+
+def looks_8_bit(heatmap: NDArray[np.float32]) -> bool:
+    """Say whether a map looks as if it had been an 8-bit picture.
+
+    Parameters
+    ----------
+    heatmap : float32 [h, w]
+        Any map.
+
+    Returns
+    -------
+    bool
+        Whether all its values are whole numbers from 0 to 255, or those over 255, and more than two of them.
+
+    Examples
+    --------
+    >>> ramp = np.arange(6, dtype=np.float32)[None]
+    >>> looks_8_bit(ramp / 255), looks_8_bit(ramp / 7)
+    (True, False)
+    """
+    flat = heatmap.ravel()
+    few = flat[:: max(1, flat.size // 64)]  # most maps are told by a few pixels
+    for scale in (np.float32(1), np.float32(255)):
+        if not _whole(few * scale):
+            continue
+        levels = np.unique(np.rint(flat * scale))
+        if _whole(flat * scale) and levels[0] >= 0 and levels[-1] <= 255 and len(levels) > 2:
+            return True
+    return False
+
+
+def _whole(values: NDArray[np.float32]) -> bool:
+    return bool((np.abs(values - np.rint(values)) < 1e-4).all())
+
+
+def map_warnings(seen: MapsSeen, protocols: Sequence[Protocol]) -> list[str]:
+    """Say what is peculiar about the maps.
+
+    Parameters
+    ----------
+    seen
+        What was collected.
+    protocols
+        The rules that they were scored under.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    found = []
+    if seen.constant:
+        found.append(
+            f"{len(seen.constant)} heatmaps are constant, the rule decides their mask "
+            f"({first_few(seen.constant, 3)})"
+        )
+    if seen.n_levels:
+        found.append(
+            f"{seen.n_levels} of {seen.n} heatmaps have at most {EIGHT_BIT_LEVELS} values, like 8-bit "
+            "pictures: ties decide their masks; predict floats"
+        )
+    cosine = [p.name for p in protocols if p.scale == PROTOCOLS["slavc"].scale and p.offset]
+    if cosine and seen.n and max(abs(seen.low), abs(seen.high)) <= 1:
+        found.append(
+            f"{' and '.join(cosine)} expect cosine / tau with tau = {TAU}, values up to {1 / TAU:.1f}, but "
+            f"these maps lie in [{seen.low:.3g}, {seen.high:.3g}]; are they not divided by tau?"
+        )
+    logits = [p.name for p in protocols if p.sigmoid]
+    if logits and seen.n and seen.low >= 0 and seen.high <= 1:
+        found.append(
+            f"{' and '.join(logits)} take the sigmoid of logits, but these maps lie in "
+            f"[{seen.low:.3g}, {seen.high:.3g}]; are they probabilities already?"
+        )
+    return found
+
+
+def tie_warnings(ties: Mapping[str, Mapping[str, Any]], n: int) -> list[str]:
+    """Say under which rules ties decide.
+
+    Parameters
+    ----------
+    ties
+        Protocol name to ``tied`` of the scores file.
+    n
+        Number of maps.
+
+    Returns
+    -------
+    list of str
+        No sentence or one.
+    """
+    tied = {name: found["n_large"] for name, found in ties.items() if found["n_large"] > TIED_SHARE * n}
+    if not tied:
+        return []
+    return [
+        f"ties decide: {', '.join(f'{count} of {n} maps under {name}' for name, count in tied.items())} have "
+        f"more than {100 * LARGE_TIE:g} % of their pixels equal to the threshold; see the strict protocols"
+    ]
+
+
+def size_warnings(testset: str, n_clips: int, protocols: Sequence[Protocol]) -> list[str]:
+    """Say whether a test set has a size that nobody published scores on.
+
+    Parameters
+    ----------
+    testset
+        Name of the test set, "" where it is not known.
+    n_clips
+        Number of its clips.
+    protocols
+        The rules.
+
+    Returns
+    -------
+    list of str
+        Sentences; none for a set that is not recognised.
+
+    Examples
+    --------
+    >>> print(size_warnings("flickr", 240, [PROTOCOLS["lvs"]])[0].split(";")[0])
+    the test set has 240 clips, but scores on Flickr-SoundNet were published on 178, 249, 250 and 500
+    """
+    everywhere = sorted(
+        {n for p in PROTOCOLS.values() for name, n in p.published_sizes if name.split("-")[0] == testset}
+    )
+    if not everywhere:
+        return []
+    title = _SIZE_NAMES.get(testset, testset)
+    if n_clips not in everywhere:
+        sizes = ", ".join(map(str, everywhere[:-1])) + f" and {everywhere[-1]}"
+        return [
+            f"the test set has {n_clips} clips, but scores on {title} were published on {sizes}; compare "
+            "with none of them"
+        ]
+    others = []
+    for protocol in protocols:
+        sizes_of_rule = [n for name, n in protocol.published_sizes if name.split("-")[0] == testset]
+        if sizes_of_rule and n_clips not in sizes_of_rule:
+            others.append(f"{protocol.name} ({', '.join(map(str, sizes_of_rule))})")
+    if not others:
+        return []
+    return [
+        f"the test set has {n_clips} clips, but published scores of these rules on {title} are on other "
+        f"sizes: {', '.join(others)}"
+    ]
