@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
@@ -11,6 +12,12 @@ from avsl_eval.errors import EvalInputError, first_few
 _SUFFIX = re.compile(r"\.(npy|npz|mp4|mkv|webm|avi|wav|flac|jpe?g|png|xml|json)$", re.IGNORECASE)
 _MILLISECONDS = re.compile(r"^(?P<video>.+)_(?P<start>\d+)_(?P<end>\d+)$")
 _SECONDS = re.compile(r"^(?P<video>.+)[_,](?P<start>\d{1,5})(\.0+)?$")
+
+MOST_IDS = 10_000_000
+"""Fifty times VGGSound; a file that says it has more is damaged."""
+
+LONGEST_ID = 200
+"""Characters; file systems allow 255 bytes of a name, suffix included."""
 
 
 def check_clip_ids(clip_ids: Iterable[str], where: str) -> tuple[str, ...]:
@@ -31,7 +38,7 @@ def check_clip_ids(clip_ids: Iterable[str], where: str) -> tuple[str, ...]:
     Raises
     ------
     EvalInputError
-        If there is none, one is empty or like a path, or some occur twice.
+        If there is none, one is empty, like a path, not printable or too long, or some occur twice.
 
     Examples
     --------
@@ -41,18 +48,38 @@ def check_clip_ids(clip_ids: Iterable[str], where: str) -> tuple[str, ...]:
     ids = tuple(clip_ids)
     if not ids:
         raise EvalInputError(f"{where} holds no clip at all; was it written by a run that was interrupted?")
-    for clip_id in ids:
-        if clip_id in {"", ".", ".."} or any(c in "/\\" or not c.isprintable() for c in clip_id):
-            raise EvalInputError(
-                f"{where}: clip id {clip_id!r} is empty, a path, or not printable; "
-                "write the bare id, without folder and suffix"
-            )
-    if len(set(ids)) < len(ids):
-        twice = [clip_id for clip_id, n in Counter(ids).items() if n > 1]
-        raise EvalInputError(
-            f"{where}: {len(twice)} clip ids occur more than once: {first_few(twice)}; keep one of each"
+    if len(ids) > MOST_IDS:
+        raise EvalInputError(f"{where} holds {len(ids)} clips; at most {MOST_IDS}")
+    problems = []
+    # No message repeats an id whole that may be as long as the file.
+    if bad := [clip_id for clip_id in ids if len(clip_id) <= LONGEST_ID and not _is_bare(clip_id)]:
+        problems.append(
+            f"{where}: clip id {bad[0]!r} is empty, a path, or not printable"
+            f"{f', and {len(bad) - 1} others are' if len(bad) > 1 else ''}; "
+            "write the bare id, without folder and suffix"
         )
+    if long := [clip_id for clip_id in ids if len(clip_id) > LONGEST_ID]:
+        problems.append(
+            f"{where}: {len(long)} clip ids are longer than {LONGEST_ID} characters, the first begins with "
+            f"{long[0][:40]!r}; are these ids?"
+        )
+    if len(set(ids)) < len(ids):
+        twice = [clip_id[:LONGEST_ID] for clip_id, n in Counter(ids).items() if n > 1]
+        problems.append(
+            f"{where}: {len(twice)} clip ids occur more than once: "
+            f"{first_few(map(_shown, twice))}; keep one of each"
+        )
+    if problems:
+        raise EvalInputError.of(problems)
     return ids
+
+
+def _is_bare(clip_id: str) -> bool:
+    return clip_id not in {"", ".", ".."} and clip_id.isprintable() and not {"/", "\\"} & set(clip_id)
+
+
+def _shown(clip_id: str) -> str:
+    return clip_id if clip_id.isprintable() else repr(clip_id)
 
 
 def other_spellings(clip_id: str) -> list[str]:
@@ -106,6 +133,7 @@ def spelling_hint(strangers: Iterable[str], wanted: Iterable[str]) -> str:
     "the same clip seems to be 'a_30000_40000' in the predictions and 'a_000030' in the annotations"
     """
     targets = set(wanted)
+    strange = []
     for stranger in strangers:
         for candidate in other_spellings(stranger):
             if candidate in targets:
@@ -113,4 +141,12 @@ def spelling_hint(strangers: Iterable[str], wanted: Iterable[str]) -> str:
                     f"the same clip seems to be {stranger!r} in the predictions and {candidate!r} in the "
                     "annotations: respell the ids"
                 )
+        if not stranger.isascii():
+            strange.append(stranger)
+    if strange and all(target.isascii() for target in targets):
+        odd = next(c for c in strange[0] if not c.isascii())
+        return (
+            f"{strange[0]!r} holds the character {odd!r} ({unicodedata.name(odd, 'without name')}), which no "
+            "annotated id has: was it typed, or copied from a formatted text?"
+        )
     return ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_SPELT_OUT = 3
+"""Problems that one message names."""
+
 
 class EvalInputError(ValueError):
     """Report input that cannot be scored: says what, where, the likely mistake and what to do next.
@@ -22,23 +25,28 @@ class EvalInputError(ValueError):
         self.problems = (message,)
 
     @classmethod
-    def of(cls, problems: Sequence[str], where: str) -> EvalInputError:
-        """Make one error of several problems of one file.
+    def of(cls, problems: Sequence[str]) -> EvalInputError:
+        """Make one error of several problems.
 
         Parameters
         ----------
         problems
             At least one, the worst first.
-        where
-            The file, to be named in the message.
 
         Returns
         -------
         EvalInputError
-            Its message is the first problem, and how to see the others.
+            Its message names the first few, ``problems`` all.
+
+        Examples
+        --------
+        >>> print(EvalInputError.of(["x is 3; write 2", "y is missing"]))
+        x is 3; write 2; also: y is missing
         """
-        more = len(problems) - 1
-        error = cls(problems[0] + (f" (and {more} more: avsl-eval check {where} names them)" if more else ""))
+        more = len(problems) - _SPELT_OUT
+        error = cls(
+            "; also: ".join(problems[:_SPELT_OUT]) + (f"; and {more} problems more" if more > 0 else "")
+        )
         error.problems = tuple(problems)
         return error
 

@@ -1,10 +1,10 @@
 """Published lists beside the boxes: silent pairs that extend a test set, and ids that restrict it.
 
 **Extended sets** (SLAVC, Mo & Morgado 2022): ``vggss_test_plus_silent.csv`` and
-``flickr_test_plus_silent.csv`` (header ``video,audio,label``) list only the negatives: as many as the test set
-has clips. Where video and audio differ, the sound is that of another clip (``mismatched``); where they are
-equal, the video is silent. A pair's clip id is ``<video>+<audio>``, because the picture alone is a clip of the
-test set already.
+``flickr_test_plus_silent.csv`` (header ``video,audio,label``) list only the negatives: as many as the test
+set has clips. Where video and audio differ, the sound is that of another clip (``mismatched``); where they
+are equal, the video is silent. A pair's clip id is ``<video>+<audio>``, because the picture alone is a clip
+of the test set already.
 
 **Restricted sets**: one id per line, or the first column of a CSV. Published lists spell ids in four ways
 (``ID_000030``, ``ID_000030.jpg``, ``ID_30000_40000``, ``ID,30``); all are understood.
