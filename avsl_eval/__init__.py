@@ -8,6 +8,7 @@
 1.0
 """
 
+from avsl_eval.accumulator import Accumulator
 from avsl_eval.evaluate import evaluate, evaluate_all
 from avsl_eval.protocol import Protocol, ProtocolSuite
 from avsl_eval.protocol_table import PROTOCOLS, SUITES, get_protocol
@@ -16,6 +17,7 @@ from avsl_eval.result import Scores, ScoresFile, read_scores, save_scores
 __all__ = [
     "PROTOCOLS",
     "SUITES",
+    "Accumulator",
     "Protocol",
     "ProtocolSuite",
     "Scores",
