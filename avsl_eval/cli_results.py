@@ -1,4 +1,4 @@
-"""The commands that show scores: ``collect``, ``summary``, ``gallery`` and ``report``."""
+"""The commands that show scores: ``collect``, ``summary``, ``table``, ``gallery`` and ``report``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ def add_collect(commands: Commands[argparse.ArgumentParser]) -> None:
         "collect",
         _collect,
         "collect the scores of one experiment on one test set into one results file",
-        "collect --name xpl --testset demo --scores seed=0,subset=heard,s/heard.fixed.json --run "
-        "seed=0,run.json "
+        "collect --name xpl --testset demo --scores seed=0,subset=heard,s/heard.json --run seed=0,run.json "
         "--out results/xpl_demo.json",
     )
     sub.add_argument("--name", required=True, help="name of the experiment or method")
@@ -28,8 +27,7 @@ def add_collect(commands: Commands[argparse.ArgumentParser]) -> None:
         nargs="+",
         required=True,
         metavar="[seed=K,subset=NAME,]JSON",
-        help="scores files, each with its table beside it (.csv); "
-        "a path seed<K>/<subset>.<protocol>.json says both itself",
+        help="scores files with their tables; a path seed<K>/<subset>.json says both itself",
     )
     sub.add_argument(
         "--run",
@@ -58,17 +56,68 @@ def add_summary(commands: Commands[argparse.ArgumentParser]) -> None:
         commands,
         "summary",
         _summary,
-        "print results files as a table",
+        "print scores or results files as a table",
         "summary results/supervised_demo.json results/xpl_demo.json",
     )
-    sub.add_argument("results", nargs="+", type=Path, metavar="JSON", help="results files of one test set")
+    _add_table_arguments(sub)
 
 
 def _summary(arguments: argparse.Namespace) -> None:
-    from avsl_eval.collect import read_results
-    from avsl_eval.summary import summary
+    print(_tables(arguments, "text", digits=1))
 
-    print(summary([read_results(path) for path in arguments.results]))
+
+def add_table(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Declare the command ``table``."""
+    sub = add_command(
+        commands,
+        "table",
+        _table,
+        "write scores or results files as a table for a paper",
+        "table a.json b.json --format latex --protocol strict --metric auc --published vggss",
+    )
+    _add_table_arguments(sub)
+    sub.add_argument(
+        "--format", default="markdown", metavar="NAME", help="text, markdown or latex (default: markdown)"
+    )
+    sub.add_argument("--digits", type=int, choices=range(5), default=2, help="decimals (default: 2)")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: print)")
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    from avsl_eval.io import refuse_overwriting, write_files
+
+    text = _tables(arguments, arguments.format, arguments.digits)
+    if arguments.out is None:
+        print(text)
+        return
+    refuse_overwriting([arguments.out], [Path(named.rpartition("=")[2]) for named in arguments.results])
+    write_files({arguments.out: text + "\n"})
+
+
+def _add_table_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "results", nargs="+", metavar="[NAME=]JSON", help="scores or results files of one test set"
+    )
+    sub.add_argument("--protocol", nargs="+", metavar="NAME", help="protocols or suites (default: all)")
+    sub.add_argument("--metric", default="ciou@0.5", metavar="NAME", help="metric (default: ciou@0.5)")
+    sub.add_argument(
+        "--published", metavar="TESTSET", help="add published figures on a test set, such as vggss, by rule"
+    )
+
+
+def _tables(arguments: argparse.Namespace, form: str, digits: int) -> str:
+    from avsl_eval.layout import render
+    from avsl_eval.results_file import read_named
+    from avsl_eval.tables import score_tables
+
+    tables = score_tables(
+        [read_named(text) for text in arguments.results],
+        arguments.metric,
+        arguments.protocol,
+        published=arguments.published,
+        digits=digits,
+    )
+    return render(tables, form)
 
 
 def add_gallery(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -88,9 +137,9 @@ def add_gallery(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
-    from avsl_eval.collect import read_results
     from avsl_eval.gallery import choose
     from avsl_eval.io import refuse_overwriting, write_files
+    from avsl_eval.results_file import read_results
 
     refuse_overwriting([arguments.out], arguments.scores)
     picks = choose([read_results(path) for path in arguments.scores], arguments.n)
@@ -126,9 +175,9 @@ def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from avsl_eval.collect import read_results
     from avsl_eval.io import refuse_overwriting, write_files
     from avsl_eval.report import report
+    from avsl_eval.results_file import read_results
 
     refuse_overwriting([arguments.out], arguments.results)
     page = report([read_results(path) for path in arguments.results], arguments.frames, arguments.n)

@@ -1,44 +1,33 @@
-"""Results: the scores of one experiment on one test set over subsets, protocols, seeds; their provenance.
+"""Collect the scores of one experiment on one test set into one results file.
 
-``results/<experiment>_<testset>.json`` (schema avsl-results/1)::
-
-    name, testset
-    subsets: {subset: {n_expected, protocols: {protocol: {
-        rule                   the protocol's fields
-        pooled                 {metric: {value, ci95, sd_over_seeds, n_seeds}}
-        seeds                  {seed: {metric: {value, ci95}}}
-        context                {ceiling | center_prior | whole_image: {metric: {value}}}
-        n_scored, missing      clips that every seed predicted; ids that one seed or more did not
-    }}}}
-    provenance: {config_digest, commit, device, versions, steps,    one value, or {seed: value}
-                 checkpoint_sha256, wall_time_s, clips,             {seed: value}
-                 runs, predictions}                                 {seed: run.json}, {seed: meta}
-    files: [{seed, subset, protocol, scores, per_clip, predictions, annotations}]
-
-A pooled value is the mean over seeds; its interval is the bootstrap over clips of each clip's mean over
-seeds, so it says how much another draw of clips would change the value. ``sd_over_seeds`` says what another
-training would do.
+`avsl_eval.results_file` says what the file holds, `avsl_eval.pooling` how seeds become one.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from avsl_eval.errors import EvalInputError, unknown_name
+from avsl_eval.io import read_json
+from avsl_eval.per_clip import PerClip, read_tables
+from avsl_eval.pooling import clip_values, pool
+from avsl_eval.result import ScoresFile, read_scores
+from avsl_eval.results_file import (
+    SCHEMA,
+    Results,
+    collected_warnings,
+    file_rows,
+    read_results,
+    subset_of,
+)
 
-from avsl_eval.bootstrap import mean_intervals
-from avsl_eval.ciou import METRICS, per_clip_metrics
-from avsl_eval.errors import EvalInputError, first_few, unknown_name
-from avsl_eval.io import read_json, write_files
-from avsl_eval.per_clip import PerClip, read_per_clip
-from avsl_eval.result import read_scores
+__all__ = ["Results", "RunSource", "ScoresSource", "collect", "parse_run", "parse_scores", "read_results"]
 
-SCHEMA = "avsl-results/1"
 _SEED_FOLDER = re.compile(r"seed(\d+)")
 _COMMON_KEYS = ("config_digest", "commit", "device", "versions", "steps")
 _SEED_KEYS = ("checkpoint_sha256", "wall_time_s", "clips")
@@ -51,11 +40,6 @@ class ScoresSource:
     path: Path
     seed: int
     subset: str
-
-    @property
-    def per_clip(self) -> Path:
-        """The table beside the scores file."""
-        return self.path.with_suffix(".csv")
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,7 @@ def parse_scores(text: str) -> ScoresSource:
     ----------
     text
         ``seed=0,subset=heard,PATH``; a field may be left out where the path is
-        ``.../seed<K>/<subset>.<protocol>.json``.
+        ``.../seed<K>/<subset>.json``.
 
     Returns
     -------
@@ -109,15 +93,17 @@ def parse_scores(text: str) -> ScoresSource:
 
     Examples
     --------
-    >>> parse_scores("seed=3,subset=heard,x.json").seed, parse_scores("a/seed0/unheard.lvs.json").subset
+    >>> parse_scores("seed=3,subset=heard,x.json").seed, parse_scores("a/seed0/unheard.json").subset
     (3, 'unheard')
     """
     fields, path = _split_fields(text, ("seed", "subset"))
     seed = _seed(fields, path)
-    subset = fields.get("subset") or (path.name.split(".")[0] if path.name.count(".") == 2 else "")
+    subset = fields.get("subset") or (
+        path.name.split(".")[0] if _SEED_FOLDER.fullmatch(path.parent.name) else ""
+    )
     if seed is None or not subset:
         raise EvalInputError(
-            f"cannot tell seed and subset of {path} from its path (.../seed<K>/<subset>.<protocol>.json); "
+            f"cannot tell seed and subset of {path} from its path (.../seed<K>/<subset>.json); "
             f"write seed=K,subset=NAME,{path}"
         )
     return ScoresSource(path, seed, subset)
@@ -145,82 +131,6 @@ def parse_run(text: str) -> RunSource:
     return RunSource(path, _seed(fields, path))
 
 
-@dataclass(frozen=True)
-class Results:
-    """Hold the results of one experiment on one test set; `content` is the file's JSON."""
-
-    content: Mapping[str, Any]
-    path: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the experiment or method."""
-        return str(self.content["name"])
-
-    @property
-    def testset(self) -> str:
-        """Name of the test set."""
-        return str(self.content["testset"])
-
-    @property
-    def subsets(self) -> Mapping[str, Mapping[str, Any]]:
-        """Subset name to its clips' number and scores, see the module."""
-        subsets: Mapping[str, Mapping[str, Any]] = self.content["subsets"]
-        return subsets
-
-    def file(self, subset: str, protocol: str) -> Mapping[str, Any]:
-        """Return the files of a subset under a protocol, of the lowest seed.
-
-        Parameters
-        ----------
-        subset, protocol
-            Names.
-
-        Returns
-        -------
-        dict
-            Keys seed, subset, protocol, scores, per_clip, predictions, annotations.
-        """
-        fitting = [f for f in self.content["files"] if f["subset"] == subset and f["protocol"] == protocol]
-        return min(fitting, key=lambda f: int(f["seed"]))
-
-    def save(self, path: Path) -> None:
-        """Write the results file.
-
-        Parameters
-        ----------
-        path
-            Where to.
-        """
-        write_files({path: json.dumps(self.content, indent=1, allow_nan=False) + "\n"})
-
-
-def read_results(path: Path) -> Results:
-    """Read a results file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Results
-        Its content.
-
-    Raises
-    ------
-    EvalInputError
-        If it is not one.
-    """
-    content = read_json(path, SCHEMA, "avsl-eval collect")
-    if lacking := {"name", "testset", "subsets", "files", "provenance"} - content.keys():
-        raise EvalInputError(
-            f"{path} lacks {first_few(sorted(lacking))}; write it again by avsl-eval collect"
-        )
-    return Results(content, path)
-
-
 def collect(name: str, testset: str, scores: Sequence[ScoresSource], runs: Sequence[RunSource]) -> Results:
     """Collect the scores of one experiment on one test set.
 
@@ -236,116 +146,108 @@ def collect(name: str, testset: str, scores: Sequence[ScoresSource], runs: Seque
     Returns
     -------
     Results
-        See the module.
+        See `avsl_eval.results_file`.
 
     Raises
     ------
     EvalInputError
-        If a file is damaged, two are of the same thing, or seeds differ in clips or rule.
+        If a file is damaged, two are of the same thing, or seeds differ in annotations, clips or rule.
     """
-    groups: dict[str, dict[str, dict[int, tuple[ScoresSource, dict[str, Any]]]]] = {}
-    for source in scores:
-        for content in _by_protocol(source.path):
-            by_seed = groups.setdefault(source.subset, {}).setdefault(content["protocol"]["name"], {})
-            if source.seed in by_seed:
-                raise EvalInputError(
-                    f"{source.path} and {by_seed[source.seed][0].path} are both of seed {source.seed}, "
-                    f"subset {source.subset}, protocol {content['protocol']['name']}"
-                )
-            by_seed[source.seed] = (source, content)
+    read = [_Scored.read(source) for source in scores]
+    _check_once(read)
     subsets: dict[str, Any] = {}
-    for subset, by_protocol in groups.items():
-        pooled = {protocol: _pool(by_seed) for protocol, by_seed in by_protocol.items()}
-        expected = {
-            content["n_expected"] for by_seed in by_protocol.values() for _, content in by_seed.values()
-        }
-        if len(expected) > 1:
-            raise EvalInputError(
-                f"subset {subset} has {sorted(expected)} clips in different scores; score them again"
-            )
-        subsets[subset] = {"n_expected": expected.pop(), "protocols": pooled}
-    scored = [
-        pair
-        for by_protocol in groups.values()
-        for by_seed in by_protocol.values()
-        for pair in by_seed.values()
-    ]
-    content = {
-        "schema": SCHEMA,
-        "name": name,
-        "testset": testset,
-        "subsets": subsets,
-        "provenance": _provenance(runs, scored),
-        "files": [_files(source, content) for source, content in scored],
-    }
-    return Results(content)
-
-
-def _by_protocol(path: Path) -> list[dict[str, Any]]:
-    """Read a scores file: one entry per protocol, with what all of them share."""
-    content = read_scores(path).content
-    shared = {key: content[key] for key in ("inputs", "predictions_meta", "versions")}
-    return [
-        {
-            **shared,
-            **{key: entry[key] for key in ("n_expected", "missing", "context")},
-            "protocol": entry["rule"],
-            "metrics": {metric: entry["metrics"][metric] for metric in METRICS},
-        }
-        for entry in content["protocols"].values()
-    ]
-
-
-def _pool(by_seed: Mapping[int, tuple[ScoresSource, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Pool the seeds of one subset under one protocol."""
-    tables = {seed: _checked_table(source, content) for seed, (source, content) in by_seed.items()}
-    (first_source, first), *others = by_seed.values()
-    for source, content in others:
-        if (
-            content["protocol"] != first["protocol"]
-            or tables[source.seed].clip_id != tables[first_source.seed].clip_id
-        ):
-            raise EvalInputError(
-                f"{source.path} and {first_source.path} differ in rule or clips; score them again"
-            )
-    values = np.stack([per_clip_metrics(table.ciou) for table in tables.values()])  # [seeds, N, metrics]
-    means = values.mean(axis=1)
-    bounds = mean_intervals(values.mean(axis=0)).tolist()
-    several = len(tables) > 1
-    missing = dict.fromkeys(i for _, content in by_seed.values() for i in content["missing"])
-    return {
-        "rule": first["protocol"],
-        "pooled": {
-            metric: {
-                "value": float(means[:, k].mean()),
-                "ci95": bounds[k],
-                "sd_over_seeds": float(means[:, k].std(ddof=1)) if several else None,
-                "n_seeds": len(tables),
-            }
-            for k, metric in enumerate(METRICS)
-        },
-        "seeds": {str(seed): content["metrics"] for seed, (_, content) in sorted(by_seed.items())},
-        "context": first["context"],
-        "n_scored": first["n_expected"] - len(missing),
-        "missing": list(missing),
-    }
-
-
-def _checked_table(source: ScoresSource, content: Mapping[str, Any]) -> PerClip:
-    table = read_per_clip(source.per_clip, content["protocol"]["name"])
-    found = per_clip_metrics(table.ciou).mean(axis=0)
-    stated = [content["metrics"][metric]["value"] for metric in METRICS]
-    if not np.allclose(found, stated, rtol=0, atol=1e-9):
-        raise EvalInputError(
-            f"{source.per_clip} and {source.path} are of different evaluations; write both by one "
-            "avsl-eval score"
+    for subset in dict.fromkeys(one.source.subset for one in read):
+        of_subset = [one for one in read if one.source.subset == subset]
+        first = of_subset[0]
+        for other in of_subset[1:]:
+            if other.testset["sha256"] != first.testset["sha256"]:
+                raise EvalInputError(
+                    f"{other.source.path} and {first.source.path} were scored against different annotations, "
+                    f"subset {subset}; score them again"
+                )
+        protocols = dict.fromkeys(protocol for one in of_subset for protocol in one.scores.protocols)
+        subsets[subset] = subset_of(
+            first.testset, {protocol: _pool(of_subset, protocol) for protocol in protocols}
         )
-    return table
+    return Results(
+        {
+            "schema": SCHEMA,
+            "name": name,
+            "testset": testset,
+            "subsets": subsets,
+            "warnings": collected_warnings(
+                [(one.source.subset, one.source.seed, one.scores) for one in read]
+            ),
+            "provenance": _provenance(runs, read),
+            "files": [
+                row for one in read for row in file_rows(one.scores, one.source.seed, one.source.subset)
+            ],
+        }
+    )
 
 
-def _provenance(
-    runs: Sequence[RunSource], scored: Sequence[tuple[ScoresSource, Mapping[str, Any]]]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Scored:
+    """Hold a scores file and its per-clip table, checked against each other."""
+
+    source: ScoresSource
+    scores: ScoresFile
+    tables: Mapping[str, PerClip]
+
+    @property
+    def testset(self) -> Mapping[str, Any]:
+        described: Mapping[str, Any] = self.scores.content["testset"]
+        return described
+
+    @classmethod
+    def read(cls, source: ScoresSource) -> _Scored:
+        scores = read_scores(source.path)
+        tables = read_tables(scores.per_clip)
+        for protocol, stated in scores.protocols.items():
+            found = clip_values(tables[protocol]) if protocol in tables else {}
+            if not all(
+                metric in found and math.isclose(found[metric].mean(), value["value"], abs_tol=1e-9)
+                for metric, value in stated["metrics"].items()
+            ):
+                raise EvalInputError(
+                    f"{scores.per_clip} and {scores.path} are of different evaluations (under {protocol}); "
+                    "write both by one avsl-eval score"
+                )
+        return cls(source, scores, tables)
+
+
+def _check_once(read: Iterable[_Scored]) -> None:
+    """Check that no seed, subset and protocol comes from two files."""
+    seen: dict[tuple[int, str, str], Path] = {}
+    for one in read:
+        for protocol in one.scores.protocols:
+            key = (one.source.seed, one.source.subset, protocol)
+            if key in seen:
+                raise EvalInputError(
+                    f"{one.source.path} and {seen[key]} are both of seed {key[0]}, subset {key[1]}, "
+                    f"protocol {protocol}"
+                )
+            seen[key] = one.source.path
+
+
+def _pool(of_subset: Sequence[_Scored], protocol: str) -> dict[str, Any]:
+    """Pool the seeds that were scored under a protocol, which must be of one rule and the same clips."""
+    scored = [one for one in of_subset if protocol in one.scores.protocols]
+    first = scored[0]
+    for other in scored[1:]:
+        rules = [one.scores.protocols[protocol]["rule"] for one in (first, other)]
+        if rules[0] != rules[1] or other.tables[protocol].clip_id != first.tables[protocol].clip_id:
+            raise EvalInputError(
+                f"{other.source.path} and {first.source.path} differ in rule or clips under {protocol}; "
+                "score them again"
+            )
+    return pool(
+        {one.source.seed: one.scores.protocols[protocol] for one in scored},
+        {one.source.seed: one.tables[protocol] for one in scored},
+    )
+
+
+def _provenance(runs: Sequence[RunSource], read: Sequence[_Scored]) -> dict[str, Any]:
     records: dict[str, dict[str, Any]] = {}
     for run in runs:
         record = read_json(run.path, None, "avsl-train fit")
@@ -355,13 +257,13 @@ def _provenance(
         if str(seed) in records:
             raise EvalInputError(f"{run.path} is a second record of seed {seed}; give one per seed")
         records[str(seed)] = record
-    metas = {str(source.seed): content["predictions_meta"] for source, content in scored}
+    metas = {str(one.source.seed): one.scores.content["predictions_meta"] for one in read}
     return {
         **{key: _common({seed: record.get(key) for seed, record in records.items()}) for key in _COMMON_KEYS},
         **{key: {seed: record.get(key) for seed, record in records.items()} for key in _SEED_KEYS},
         "runs": records,
         "predictions": {seed: meta for seed, meta in metas.items() if meta},
-        "scorer": _common({str(source.path): content["versions"] for source, content in scored}),
+        "scorer": _common({str(one.source.path): one.scores.content["versions"] for one in read}),
     }
 
 
@@ -371,15 +273,3 @@ def _common(values: Mapping[str, Any]) -> Any:
     if not distinct:
         return None
     return distinct[0] if all(value == distinct[0] for value in distinct) else dict(values)
-
-
-def _files(source: ScoresSource, content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "seed": source.seed,
-        "subset": source.subset,
-        "protocol": content["protocol"]["name"],
-        "scores": str(source.path),
-        "per_clip": str(source.per_clip),
-        "predictions": content["inputs"]["predictions"]["path"],
-        "annotations": content["inputs"]["annotations"]["path"],
-    }

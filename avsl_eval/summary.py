@@ -1,4 +1,4 @@
-"""Results side by side: which rows a comparison has, and the same as plain text."""
+"""Results side by side: which rows a comparison has."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from avsl_eval.collect import Results
 from avsl_eval.errors import EvalInputError
+from avsl_eval.results_file import Results
 
 REFERENCE_NAMES = {
     "ceiling": "ceiling of the rule",
@@ -78,6 +78,13 @@ def compare_side_by_side(results: Sequence[Results]) -> list[Comparison]:
 
 def _compare(subset: str, results: Sequence[Results]) -> Comparison:
     holders = [r for r in results if subset in r.subsets]
+    sizes = {r.subsets[subset]["n_expected"] for r in holders}
+    digests = {r.subsets[subset]["testset"]["sha256"] for r in holders}
+    if len(sizes) > 1 or len(digests) > 1:
+        raise EvalInputError(
+            f"subset {subset} was scored against different annotations, of "
+            f"{' and '.join(map(str, sorted(sizes)))} clips; score all against the same file"
+        )
     rules: dict[str, Any] = {}
     context: dict[str, Any] = {}
     for r in holders:
@@ -89,65 +96,13 @@ def _compare(subset: str, results: Sequence[Results]) -> Comparison:
                     f"{r.name} and {holders[0].name} were scored by different rules or on different clips, "
                     f"subset {subset}, protocol {protocol}; score them again"
                 )
-    sizes = {r.subsets[subset]["n_expected"] for r in holders}
-    if len(sizes) > 1:
-        raise EvalInputError(
-            f"subset {subset} has {sorted(sizes)} clips in different results; score them again"
-        )
     rows = [
         Row(r.name, True, {p: s["pooled"] for p, s in r.subsets[subset]["protocols"].items()})
         for r in holders
     ]
     rows += [
-        Row(text, False, {p: answers[name] for p, answers in context.items()})
-        for name, text in REFERENCE_NAMES.items()
+        Row(text, False, {p: answers[name] for p, answers in context.items() if name in answers})
+        for name, text in (REFERENCE_NAMES | {"mean_truth_prior": "mean ground truth"}).items()
+        if any(name in answers for answers in context.values())
     ]
     return Comparison(subset, sizes.pop(), tuple(rules), rules, tuple(rows))
-
-
-def summary(results: Sequence[Results], metric: str = "ciou@0.5") -> str:
-    """Lay results out as plain text.
-
-    Parameters
-    ----------
-    results
-        One per method, of one test set.
-    metric
-        Which metric.
-
-    Returns
-    -------
-    str
-        A table per subset: percent with 95 % intervals, references below the methods.
-    """
-    return "\n\n".join(_table(comparison, metric) for comparison in compare_side_by_side(results))
-
-
-def _table(comparison: Comparison, metric: str) -> str:
-    grid = [
-        [f"{comparison.subset} ({comparison.n_expected} clips), {metric} in percent", *comparison.protocols]
-    ]
-    grid += [
-        [row.name, *(_cell(row, protocol, metric) for protocol in comparison.protocols)]
-        for row in comparison.rows
-    ]
-    first = max(len(line[0]) for line in grid)
-    others = max(len(cell) for line in grid for cell in line[1:])
-    lines = [line[0].ljust(first) + "".join("  " + cell.rjust(others) for cell in line[1:]) for line in grid]
-    lines = [line.rstrip() for line in lines]
-    rule = "-" * len(lines[0])
-    n_methods = sum(row.is_method for row in comparison.rows)
-    return "\n".join([lines[0], rule, *lines[1 : 1 + n_methods], rule, *lines[1 + n_methods :]])
-
-
-def _cell(row: Row, protocol: str, metric: str) -> str:
-    if protocol not in row.cells:
-        return "-"
-    found = row.cells[protocol][metric]
-    value = f"{100 * found['value']:.1f}"
-    # Blanks keep the values of references under those of methods.
-    return (
-        f"{value} [{100 * found['ci95'][0]:4.1f}, {100 * found['ci95'][1]:4.1f}]"
-        if row.is_method
-        else value + " " * 13
-    )
