@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avsl_eval.cli import Commands, add_command
+from avsl_eval.cli_inputs import add_annotations, add_predictions, annotations_of, input_paths
 from avsl_eval.protocol_table import PROTOCOLS, SUITES, get_protocol
 
 if TYPE_CHECKING:
@@ -40,20 +41,8 @@ def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         "score predictions against annotations",
         "score --predictions maps.npz --annotations vggss.json --protocol strict lvs --out scores.json",
     )
-    sub.add_argument(
-        "--predictions",
-        type=Path,
-        required=True,
-        metavar="P",
-        help=".npz (clip_id [N], heatmap [N, h, w]) or folder of <clip_id>.npy",
-    )
-    sub.add_argument(
-        "--annotations",
-        type=Path,
-        required=True,
-        metavar="A",
-        help="our JSON, a vggss.json, or a folder of Flickr-SoundNet XML",
-    )
+    add_predictions(sub)
+    add_annotations(sub)
     sub.add_argument(
         "--protocol",
         required=True,
@@ -83,10 +72,10 @@ def _score(arguments: argparse.Namespace) -> None:
     from avsl_eval.result import per_clip_path, save_scores
 
     table = per_clip_path(arguments.out, arguments.per_clip)
-    refuse_overwriting([arguments.out, table], [arguments.predictions, arguments.annotations])
+    refuse_overwriting([arguments.out, table], [arguments.predictions, *input_paths(arguments)])
     scores = evaluate_all(
         arguments.predictions,
-        arguments.annotations,
+        annotations_of(arguments),
         arguments.protocol,
         arguments.missing,
         name=arguments.name,

@@ -123,13 +123,37 @@ class Mask:
             ``row = floor((i + 1/2) height / S)``, which keeps it binary (our choice: the published code
             resizes the picture by its library's default, which differs between versions).
         """
-        pixels = self.to_array()
-        if pixels.shape == (size, size):
-            return pixels
-        rows, columns = (
-            (2 * np.arange(size) + 1) * length // (2 * size) for length in (self.height, self.width)
-        )
-        return np.ascontiguousarray(pixels[rows[:, None], columns])
+        return nearest(self.to_array(), size, size)
+
+
+def nearest(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Resize an array by nearest pixels.
+
+    Parameters
+    ----------
+    pixels : [h, w]
+        Of any type.
+    height, width
+        The new size.
+
+    Returns
+    -------
+    [height, width]
+        Pixel (i, j) is ``pixels[floor((i + 1/2) h / height), floor((j + 1/2) w / width)]``; the array itself
+        if the size is the same.
+
+    Examples
+    --------
+    >>> nearest(np.array([[1, 2, 3, 4]]), 1, 2).tolist()
+    [[2, 4]]
+    """
+    if pixels.shape == (height, width):
+        return pixels
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for new, old in zip((height, width), pixels.shape, strict=True)
+    )
+    return np.ascontiguousarray(pixels[rows[:, None], columns])
 
 
 def checked_size(size: object, where: str) -> tuple[int, int]:
