@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from avsl_data.errors import DataInputError
 from avsl_data.files import write_text
-from avsl_data.sources.published import ANNOTATIONS_SCHEMA, read_annotations
+from avsl_data.sources.published import ANNOTATIONS_SCHEMA, EXTRA_KEYS, read_annotations
 from avsl_data.sources.source import Box, ClipBoxes
 
 TOLERANCE: Final = 0.01
@@ -54,7 +54,11 @@ def clean_box(box: Box) -> tuple[Box | None, str | None]:
 
 
 def build_annotations(
-    clips: Sequence[ClipBoxes], dataset: str, subset: str | None = None, keep: Collection[str] | None = None
+    clips: Sequence[ClipBoxes],
+    dataset: str,
+    subset: str | None = None,
+    keep: Collection[str] | None = None,
+    truth: str = "union",
 ) -> dict[str, Any]:
     """Build the annotations of a dataset or of a part of it.
 
@@ -68,6 +72,8 @@ def build_annotations(
         Name of the part, or None for all.
     keep
         Clip ids of the part, or None for all.
+    truth
+        How boxes make a map: ``union`` or ``consensus``.
 
     Returns
     -------
@@ -98,12 +104,13 @@ def build_annotations(
                 dropped.append({"clip_id": clip.clip_id, "box": list(box), "why": why})
             else:
                 boxes.append(list(cleaned))
-        entries.append({"clip_id": clip.clip_id, "label": clip.label, "boxes": boxes})
+        extra = {key: value for key in EXTRA_KEYS if (value := getattr(clip, key))}
+        entries.append({"clip_id": clip.clip_id, "label": clip.label, "boxes": boxes, **extra})
     return {
         "schema": ANNOTATIONS_SCHEMA,
         "dataset": dataset,
         "subset": subset,
-        "truth": "union",
+        "truth": truth,
         "clips": entries,
         "dropped": dropped,
     }

@@ -180,13 +180,13 @@ def _check(table: pa.Table, path: Path) -> None:
     for name in table.column_names:
         if name not in NULLABLE and table[name].null_count:
             raise DataInputError(f"{path}: the column {name} has rows without a value")
-    safe = pc.match_substring_regex(ids, r"\A[A-Za-z0-9_-][A-Za-z0-9_+-]{0,127}\z")
+    safe = pc.match_substring_regex(ids, r"\A[A-Za-z0-9_-](?:[A-Za-z0-9_+ -]{0,126}[A-Za-z0-9_+-])?\z")
     if (row := _first_false(safe)) is not None:
         raise DataInputError(f"{path}: {shown(ids[row].as_py())} is no clip id: it could not be a file name")
     # An id that ends in a start names its video; other ids (Flickr's, pictures') are as the source says.
     timed = pc.match_substring_regex(ids, r"\A.+_[0-9]{6}\z")
     own = pc.equal(pc.utf8_slice_codeunits(ids, 0, -7), videos)
-    named = pc.match_substring_regex(videos, r"\A[A-Za-z0-9_-]{1,128}\z")
+    named = pc.match_substring_regex(videos, r"\A[A-Za-z0-9_-](?:[A-Za-z0-9_ -]{0,126}[A-Za-z0-9_-])?\z")
     if (row := _first_false(pc.and_(named, pc.or_(own, pc.invert(timed))))) is not None:
         raise DataInputError(
             f"{path}: clip {ids[row].as_py()} does not belong to video {shown(videos[row].as_py())}"

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avsl_data.cli import Commands, Parser, add_command, counts_text, require_positive, say
 from avsl_data.errors import DataInputError
+
+if TYPE_CHECKING:
+    from avsl_data.sources.source import Inputs
+
+RECIPE_NAMES = (
+    "all-test, by-hash, demo-semi, flickr-semi, own, vggss-dmt, vggss-openset@ezvsl, vggss-openset@ssltie, "
+    "vggss-semi"
+)
+"""Written out because the help is shown without importing the recipes; a test compares."""
 
 
 def add_commands(commands: Commands[Parser]) -> None:
@@ -18,14 +29,30 @@ def add_commands(commands: Commands[Parser]) -> None:
 
 
 def _add_source_inputs(command: Parser) -> None:
-    command.add_argument("source", metavar="SOURCE", help="demo, vggss, vggsound or folder")
+    command.add_argument("source", metavar="SOURCE", help="see `avsl-data describe`")
     command.add_argument("--site", type=Path, metavar="DIR", help="demo: folder made by `avsl-data render`")
     command.add_argument(
         "--mirror", type=Path, metavar="DIR", help="take https://HOST/PATH from DIR/HOST/PATH"
     )
     command.add_argument(
-        "--annotations", type=Path, metavar="FILE", help="folder: boxes as vggss.json or ours"
+        "--annotations",
+        type=Path,
+        metavar="FILE",
+        help="folder: boxes as vggss.json or ours; Flickr: XML folder",
     )
+    command.add_argument("--table", type=Path, metavar="FILE", help="vggsound: a copy of vggsound.csv")
+    command.add_argument("--urls", type=Path, metavar="FILE", help="Flickr: a copy of urls_public.txt")
+    command.add_argument(
+        "--list", dest="list_name", metavar="NAME", help="vggsound, Flickr: a published list"
+    )
+    command.add_argument("--clips", type=Path, metavar="DIR", help="folder, Flickr: where the clips are")
+
+
+def _inputs(arguments: argparse.Namespace) -> Inputs:
+    """Return what `_add_source_inputs` was given."""
+    from avsl_data.sources.source import Inputs
+
+    return Inputs(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Inputs)})
 
 
 def _add_render(commands: Commands[Parser]) -> None:
@@ -73,25 +100,23 @@ def _add_catalog(commands: Commands[Parser]) -> None:
         "vggss --mirror lists --buckets 8 --out data/vggss/catalog.parquet",
     )
     _add_source_inputs(command)
-    command.add_argument("--list", dest="list_name", metavar="NAME", help="vggsound: a published list")
-    command.add_argument("--clips", type=Path, metavar="DIR", help="folder: where the clips are")
     command.add_argument("--buckets", type=int, required=True, metavar="N", help="jobs of the later stages")
     command.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the catalog")
     command.set_defaults(run=_catalog)
 
 
 def _catalog(arguments: argparse.Namespace) -> None:
-    from avsl_data.catalog import write_catalog
-    from avsl_data.sources import source_named
-    from avsl_data.sources.source import Inputs
+    import pyarrow.compute as pc
 
-    inputs = Inputs(
-        arguments.site, arguments.mirror, arguments.list_name, arguments.clips, arguments.annotations
-    )
+    from avsl_data.catalog import write_catalog
+    from avsl_data.clip_table import ClipTable
+    from avsl_data.sources import source_named
+
+    inputs = _inputs(arguments)
     source = source_named(arguments.source, inputs)
     clips = source.catalog(inputs)
     write_catalog(clips, source.NAME, arguments.buckets, arguments.out)
-    videos = len({clip.video_id for clip in clips})
+    videos = pc.count_distinct(ClipTable.of(clips).column("video_id")).as_py()
     say(f"{arguments.out}: {len(clips)} clips of {videos} videos in {arguments.buckets} buckets")
 
 
@@ -113,19 +138,21 @@ def _add_annotations(commands: Commands[Parser]) -> None:
 def _annotations(arguments: argparse.Namespace) -> None:
     from avsl_data.annotations import build_annotations, write_annotations
     from avsl_data.sources import source_named
-    from avsl_data.sources.source import Inputs
     from avsl_data.split_files import read_subset
 
     if (arguments.split is None) != (arguments.subset is None):
         raise DataInputError("--split and --subset belong together: give both or neither")
-    inputs = Inputs(site=arguments.site, mirror=arguments.mirror, annotations=arguments.annotations)
+    inputs = _inputs(arguments)
     source = source_named(arguments.source, inputs)
     keep = None if arguments.split is None else read_subset(arguments.split, arguments.subset)
-    annotations = build_annotations(source.boxes(inputs), source.NAME, arguments.subset, keep)
+    boxes = source.boxes(inputs)
+    annotations = build_annotations(boxes, source.NAME, arguments.subset, keep, source.TRUTH)
     write_annotations(arguments.out, annotations)
-    boxes = sum(len(clip["boxes"]) for clip in annotations["clips"])
+    n_boxes = sum(len(clip["boxes"]) for clip in annotations["clips"])
     dropped = len(annotations["dropped"])
-    say(f"{arguments.out}: {len(annotations['clips'])} clips, {boxes} boxes, {dropped} faulty boxes dropped")
+    say(
+        f"{arguments.out}: {len(annotations['clips'])} clips, {n_boxes} boxes, {dropped} faulty boxes dropped"
+    )
 
 
 def _add_split(commands: Commands[Parser]) -> None:
@@ -136,7 +163,7 @@ def _add_split(commands: Commands[Parser]) -> None:
         "vggss-semi --catalog data/vggss/catalog.parquet --catalog data/vggsound/catalog.parquet "
         "--labels 0.1 --out data/vggss/splits/semi.parquet",
     )
-    command.add_argument("recipe", metavar="RECIPE", help="see `avsl-data describe splits`")
+    command.add_argument("recipe", metavar="RECIPE", help=f"{RECIPE_NAMES}, or the name of a published list")
     command.add_argument(
         "--catalog",
         type=Path,

@@ -33,7 +33,7 @@ PAIR_MARK: Final = "+"
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLIP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}_[0-9]{6}")
 _FLICKR_ID = re.compile(r"[0-9]{8,12}")
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_+-]{0,127}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_+ -]{0,126}[A-Za-z0-9_+-])?")
 _TAIL_SECONDS = re.compile(r"_([0-9]{6})")
 _TAIL_MILLISECONDS = re.compile(r"_([0-9]{1,9})_([0-9]{1,10})")
 _TAIL_COMMA = re.compile(r",([0-9]{1,6})")
@@ -163,7 +163,8 @@ def check_safe_id(text: str) -> str:
     Returns
     -------
     str
-        The same text: 1 to 128 letters, digits, ``-``, ``_`` and, not at its start, ``+``.
+        The same text: 1 to 128 letters, digits, ``-``, ``_``; not at its start ``+``, inside also spaces
+        (two clips of IS3 have some).
 
     Raises
     ------

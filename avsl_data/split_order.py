@@ -83,7 +83,7 @@ def stratified_order(
     --------
     >>> keys, labels = pa.array(["a", "b", "c", "d"]), pa.array(["dog", "dog", "dog", "cat"])
     >>> stratified_order(keys, labels, 0, "labels").tolist()
-    [1, 0, 3, 2]
+    [1, 3, 2, 0]
     """
     hashes = hashes_of(keys, salt, seed)
     (classes,), names = codes_of(labels)

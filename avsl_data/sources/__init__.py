@@ -1,4 +1,4 @@
-"""The sources: published, rendered or a user's own, one module each.
+"""The sources: published, rendered or a user's own, one module each or one per family.
 
 Adding one: write a module with the names of `avsl_data.sources.source.Source`, add it to `SOURCES`; the
 conformance test in tests/data sweeps the registry.
@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from avsl_data.errors import DataInputError, unknown_name
-from avsl_data.sources import demo, folder, vggsound, vggss
+from avsl_data.sources import demo, flickr_soundnet, folder, vggsound, vggss
+from avsl_data.sources.extended import EXTENDED_SETS
+from avsl_data.sources.picture_sets import PICTURE_SETS
 from avsl_data.sources.source import Inputs, Source
 
-SOURCES: Final[Mapping[str, Source]] = {module.NAME: module for module in (demo, folder, vggsound, vggss)}
+MODULES: Final[tuple[Source, ...]] = (demo, flickr_soundnet, folder, vggsound, vggss)
+
+SOURCES: Final[Mapping[str, Source]] = {
+    source.NAME: source for source in (*MODULES, *EXTENDED_SETS, *PICTURE_SETS)
+}
 
 _FLAGS: Final = {"list_name": "--list"}
 

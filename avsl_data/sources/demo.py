@@ -29,6 +29,7 @@ BIBTEX: Final = ""
 LICENSE: Final = "Apache-2.0, like this project, which renders it."
 REMOTES: Final[Mapping[str, Remote]] = {}
 INPUTS: Final = frozenset({"site"})
+TRUTH: Final = "union"
 
 SITE_SCHEMA: Final = "avsl-site/1"
 SITE_FILE: Final = "site.json"

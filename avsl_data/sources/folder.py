@@ -27,6 +27,7 @@ BIBTEX: Final = ""
 LICENSE: Final = "The user's own."
 REMOTES: Final[Mapping[str, Remote]] = {}
 INPUTS: Final = frozenset({"clips", "annotations"})
+TRUTH: Final = "union"
 
 CLIP_SUFFIXES: Final = (".mp4", ".mkv", ".webm")
 

@@ -5,15 +5,18 @@ Real copies have CRLF or LF line ends, often no final newline, and three spellin
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any, Final
 
 from avsl_data.errors import DataInputError
-from avsl_data.ids import check_clip_id, normalise
+from avsl_data.ids import check_clip_id, check_safe_id, normalise
 from avsl_data.sources.source import Box, ClipBoxes
 
 ANNOTATIONS_SCHEMA: Final = "avsl-annotations/1"
+EXTRA_KEYS: Final = ("silent", "frame_of", "audio_of", "group")
+"""Keys of a clip in our annotations that are left out where they are empty."""
 
 
 def read_id_list(path: Path) -> list[tuple[str, str]]:
@@ -61,6 +64,35 @@ def read_vggsound_csv(path: Path) -> list[tuple[str, str, str]]:
     from avsl_data.id_lists import read_vggsound_table
 
     return list(zip(*(column.to_pylist() for column in read_vggsound_table(path).columns), strict=True))
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Read a table of clip id and class whose ids are not of VGGSound's form.
+
+    Parameters
+    ----------
+    path
+        CSV file without a header.
+
+    Returns
+    -------
+    dict of str to str
+        Class of each id.
+
+    Raises
+    ------
+    DataInputError
+        If a line has not two columns, or an id could not be a file name.
+    """
+    labels = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.reader(file), start=1):
+            try:
+                clip_id, label = row
+                labels[check_safe_id(clip_id)] = label
+            except ValueError as error:
+                raise DataInputError(f"{path}, line {number}: expected clip id, class: {error}") from error
+    return labels
 
 
 def read_annotations(path: Path) -> list[ClipBoxes]:
@@ -111,6 +143,9 @@ def _entries(path: Path, content: Any) -> tuple[list[Any], tuple[str, str, str]]
 def _clip_boxes(path: Path, entry: Any, keys: tuple[str, str, str]) -> ClipBoxes:
     try:
         clip_id, label, boxes = (entry[key] for key in keys)
+        if keys[0] == "clip_id":
+            extra = {name: str(entry.get(name, "")) for name in EXTRA_KEYS}
+            return ClipBoxes(check_safe_id(clip_id), str(label), tuple(_box(box) for box in boxes), **extra)
         return ClipBoxes(check_clip_id(normalise(clip_id)), str(label), tuple(_box(box) for box in boxes))
     except DataInputError as error:
         raise DataInputError(f"{path}: {error}") from error

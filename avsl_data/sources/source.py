@@ -1,12 +1,13 @@
 """What every source offers: a catalog of clips, their boxes, and what to cite.
 
 A source is one module with the names of `Source`, in one order: docstring (size, how it was made, known
-faults), NAME, BIBTEX, LICENSE, REMOTES, INPUTS, `catalog`, `boxes`. The registry is `avsl_data.sources`.
+faults), NAME, BIBTEX, LICENSE, REMOTES, INPUTS, TRUTH, `catalog`, `boxes`. Sources that share everything but
+their lists are objects of one class in one module. The registry is `avsl_data.sources`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -58,11 +59,21 @@ class ClipBoxes:
         Class name.
     boxes
         xyxy, fractions of width and height.
+    silent
+        Why nothing that is seen makes the sound: ``mismatched`` or ``silent``; empty where something does.
+    frame_of, audio_of
+        For a pair of one clip's frame with another clip's sound, the ids of both clips; else empty.
+    group
+        What it shares with other clips, such as one picture with several sounds; else empty.
     """
 
     clip_id: str
     label: str
     boxes: tuple[Box, ...]
+    silent: str = ""
+    frame_of: str = ""
+    audio_of: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,11 @@ class Inputs:
     clips
         Folder of a user's clips.
     annotations
-        The user's annotation file.
+        The user's annotation file, or a folder of XML files.
+    table
+        A copy of vggsound.csv.
+    urls
+        A copy of SoundNet's list of addresses.
     """
 
     site: Path | None = None
@@ -88,6 +103,8 @@ class Inputs:
     list_name: str | None = None
     clips: Path | None = None
     annotations: Path | None = None
+    table: Path | None = None
+    urls: Path | None = None
 
     def folder(self, name: str, source: str) -> Path:
         """Return a folder that a source cannot do without.
@@ -150,7 +167,11 @@ class Source(Protocol):
     def INPUTS(self) -> frozenset[str]:  # noqa: N802
         """Names of the `Inputs` fields that it uses."""
 
-    def catalog(self, inputs: Inputs) -> list[CatalogClip]:
+    @property
+    def TRUTH(self) -> str:  # noqa: N802
+        """How boxes make a map: ``union``, or ``consensus`` of several annotators."""
+
+    def catalog(self, inputs: Inputs) -> Sequence[CatalogClip]:
         """List the clips."""
 
     def boxes(self, inputs: Inputs) -> list[ClipBoxes]:

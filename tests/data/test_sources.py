@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -28,7 +29,8 @@ def test_conformance(name: str) -> None:
     assert text.index("**Size.**") < text.index("**How made.**") < text.index("**Known faults.**")
     assert name == source.NAME
     assert source.LICENSE
-    assert {"site", "mirror", "list_name", "clips", "annotations"} >= source.INPUTS
+    assert {field.name for field in dataclasses.fields(Inputs)} >= source.INPUTS
+    assert source.TRUTH in ("union", "consensus")
     assert bool(source.REMOTES) == ("mirror" in source.INPUTS)
     assert bool(source.BIBTEX) == bool(source.REMOTES)
     for remote in source.REMOTES.values():
@@ -48,7 +50,9 @@ def test_remotes_are_those_of_the_mirror(shared: Path) -> None:
 
 
 def test_unknown_sources_and_useless_inputs() -> None:
-    with pytest.raises(DataInputError, match=r"did you mean 'vggss'.*demo, folder, vggsound, vggss"):
+    with pytest.raises(
+        DataInputError, match=r"did you mean 'vggss'.*avsbench-ms3, .*, vggss, vggss-extended"
+    ):
         source_named("vgg-ss", Inputs())
     with pytest.raises(DataInputError, match="'vggss' does not use --list, --site: it takes --mirror"):
         source_named("vggss", Inputs(site=Path(), list_name="x"))
