@@ -1,4 +1,4 @@
-"""Commands on shards: preprocess, frames."""
+"""Commands on shards: preprocess, check, frames."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands[Parser]) -> None:
     """Add this group's commands."""
     _add_preprocess(commands)
+    _add_check(commands)
     _add_frames(commands)
 
 
@@ -95,6 +96,33 @@ def _seconds(flag: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         raise DataInputError(f"{flag}: {text!r} is no number of seconds") from error
+
+
+def _add_check(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands,
+        "check",
+        "Read every shard of a folder and compare it with the digest it was written with.",
+        "--shards data/vggss/shards",
+    )
+    command.add_argument("--shards", type=Path, required=True, metavar="DIR", help="folder of shards")
+    command.set_defaults(run=_check)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from avsl_data.shards import check_shard, shard_files
+
+    broken = []
+    for path in shard_files(arguments.shards):
+        try:
+            rows, digest = check_shard(path)
+        except DataInputError as error:
+            broken.append(str(error))
+        else:
+            say(f"{path}: {rows} rows, digest {digest}")
+    if broken:
+        more = f" ({len(broken)} shards are broken)" if len(broken) > 1 else ""
+        raise DataInputError("; ".join(broken) + more)
 
 
 def _add_frames(commands: Commands[Parser]) -> None:

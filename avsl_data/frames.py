@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from avsl_data import schema
 from avsl_data.errors import DataInputError
 from avsl_data.files import replacing
 from avsl_data.ids import check_clip_id
+from avsl_data.shards import shard_rows
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +62,12 @@ def write_frames(shards: Path, ids: list[str], out: Path) -> list[str]:
     DataInputError
         If there is no shard, or a clip is in none of them.
     """
-    import pyarrow.compute as pc
-
-    paths = sorted(shards.glob("*.parquet"))
-    if not paths:
-        raise DataInputError(f"{shards} holds no shards (*.parquet): run `avsl-data preprocess` first")
-    frames: dict[str, bytes | None] = {}
-    for path in paths:
-        table = schema.read_table(path, schema.SHARD, ["clip_id", "frame"])
-        chosen = table.filter(pc.is_in(table["clip_id"], value_set=_array(ids)))
-        for row in chosen.to_pylist():
-            frames[row["clip_id"]] = row["frame"]["bytes"] if row["frame"] else None
+    wanted = set(ids)
+    frames = {
+        row["clip_id"]: row["frame"]["bytes"] if row["frame"] else None
+        for row in shard_rows(shards, ["clip_id", "frame"])
+        if row["clip_id"] in wanted
+    }
     unknown = [clip_id for clip_id in ids if clip_id not in frames]
     if unknown:
         raise DataInputError(
@@ -84,9 +79,3 @@ def write_frames(shards: Path, ids: list[str], out: Path) -> list[str]:
             with replacing(out / f"{clip_id}.jpg") as temporary:
                 temporary.write_bytes(content)
     return [clip_id for clip_id in ids if frames[clip_id] is None]
-
-
-def _array(ids: list[str]) -> object:
-    import pyarrow as pa
-
-    return pa.array(ids, pa.string())

@@ -162,9 +162,28 @@ def huggingface_features(sample_rate: int) -> bytes:
     -----
     Written out rather than made by `datasets`, whose import takes seconds; a test compares the two.
     """
-    features = {field.name: _feature(field.type) for field in SHARD.columns}
-    features["audio"] = {"sampling_rate": sample_rate, "_type": "Audio"}
-    return json.dumps({"info": {"features": features}}).encode()
+    return json.dumps({"info": {"features": features_of(SHARD.columns.names, sample_rate)}}).encode()
+
+
+def features_of(names: Iterable[str], sample_rate: int) -> dict[str, Any]:
+    """Describe some shard columns to `datasets`.
+
+    Parameters
+    ----------
+    names
+        The columns.
+    sample_rate
+        Samples per second of the stored sounds.
+
+    Returns
+    -------
+    dict
+        The feature of each column, as `datasets` writes it.
+    """
+    features = {name: _feature(SHARD.columns.field(name).type) for name in names}
+    if "audio" in features:
+        features["audio"] = {"sampling_rate": sample_rate, "_type": "Audio"}
+    return features
 
 
 def _feature(kind: pa.DataType) -> dict[str, Any]:
@@ -298,26 +317,52 @@ def read_table(path: Path, table_format: Format, columns: list[str] | None = Non
     DataInputError
         If the file is absent, is no Parquet file, lacks a column or is of another version.
     """
+    check_format(path, table_format, columns)
+    try:
+        return pq.read_table(path, columns=columns or table_format.columns.names)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataInputError(
+            f"{path} is damaged ({reason}): remove it and run `{table_format.made_by}` again"
+        ) from error
+
+
+def check_format(path: Path, table_format: Format, columns: list[str] | None = None) -> None:
+    """Check that a file is a table of a format, without reading its rows.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+    table_format
+        The format that it must have.
+    columns
+        The columns that it must have; all of the format's by default.
+
+    Raises
+    ------
+    DataInputError
+        If the file is absent, is no Parquet file, lacks a column or is of another version.
+    """
     if not path.is_file():
         raise DataInputError(f"{path} does not exist: run `{table_format.made_by}` first")
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise DataInputError(
-            f"{path} is no readable Parquet file ({error}): remove it and run `{table_format.made_by}` again"
+            f"{path} is no readable Parquet file ({reason}): remove it and run `{table_format.made_by}` again"
         ) from error
-    wanted = columns or table_format.columns.names
-    missing = [name for name in wanted if name not in schema.names]
-    if missing:
-        raise DataInputError(
-            f"{path} lacks the column {', '.join(missing)}: was it made by `{table_format.made_by}`?"
-        )
     found = _about(schema.metadata, path).get("schema", table_format.name)
     if found != table_format.name:
         raise DataInputError(
             f"{path} is of format {found}, expected {table_format.name}: run `{table_format.made_by}` again"
         )
-    return pq.read_table(path, columns=wanted)
+    missing = [name for name in columns or table_format.columns.names if name not in schema.names]
+    if missing:
+        raise DataInputError(
+            f"{path} lacks the column {', '.join(missing)}: was it made by `{table_format.made_by}`?"
+        )
 
 
 def about_table(table: pa.Table) -> dict[str, Any]:

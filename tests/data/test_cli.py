@@ -20,7 +20,7 @@ from avsl_data.__main__ import main
 from avsl_data.files import replacing
 from avsl_data.recipes import RECIPES
 
-COMMANDS = ("render", "catalog", "annotations", "download", "preprocess", "split", "frames")
+COMMANDS = ("render", "catalog", "annotations", "download", "preprocess", "check", "split", "frames", "hub")
 
 
 def _run(*arguments: object) -> int:
