@@ -8,7 +8,9 @@ STAMP := .venv/.installed
 SNAKEFILES := Snakefile rules
 DEMO_RESULTS := $(patsubst %,results/%_demo.json,supervised supervised+con hard-pl xpl)
 
-.PHONY: help demo test lint bench clean
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+
+.PHONY: help demo test lint bench browser clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +35,12 @@ bench: $(STAMP)  ## measure; one JSON file per benchmark in bench-results/
 	@mkdir -p bench-results
 	@set -e; for script in benchmarks/*.py; do \
 	  echo "$$script"; $(BIN)/python $$script --out bench-results/$$(basename $$script .py).json; done
+
+browser:  ## install Chromium by apt where there is no browser; some tests of the page look at it in one
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
+	  || { echo "make browser needs apt-get and root; install Chromium yourself, or name one by AVSL_CHROMIUM" >&2; exit 1; }; \
+	timeout 300 sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium'
 
 clean:  ## remove what the workflow and the tools made; .venv stays
 	rm -rf data runs results logs bench-results .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from avsl_eval import cli_compare, cli_inputs, cli_mix, cli_published, cli_results, cli_score
+from avsl_eval import cli_compare, cli_inputs, cli_mix, cli_published, cli_report, cli_results, cli_score
 from avsl_eval.cli import PROGRAM
 from avsl_eval.errors import EvalInputError
 
@@ -24,7 +24,7 @@ COMMANDS = (
     cli_results.add_summary,
     cli_results.add_table,
     cli_results.add_gallery,
-    cli_results.add_report,
+    cli_report.add_report,
     cli_compare.add_compare,
     cli_published.add_published,
 )

@@ -1,4 +1,4 @@
-"""The commands that show scores: ``collect``, ``summary``, ``table``, ``gallery`` and ``report``."""
+"""The commands that show scores: ``collect``, ``summary``, ``table`` and ``gallery``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from avsl_eval.cli import Commands, add_command
-
-GALLERY_SIZE = 24
+from avsl_eval.cli_report import GALLERY_SIZE
 
 
 def add_collect(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -144,42 +143,3 @@ def _gallery(arguments: argparse.Namespace) -> None:
     refuse_overwriting([arguments.out], arguments.scores)
     picks = choose([read_results(path) for path in arguments.scores], arguments.n)
     write_files({arguments.out: "".join(f"{pick.clip_id}\n" for pick in picks)})
-
-
-def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Declare the command ``report``."""
-    sub = add_command(
-        commands,
-        "report",
-        _report,
-        "write one self-contained page with scores and a gallery",
-        "report --results results/supervised_demo.json results/xpl_demo.json --frames "
-        "results/frames/demo --out report.html",
-    )
-    sub.add_argument(
-        "--results", nargs="+", type=Path, required=True, metavar="JSON", help="results files of one test set"
-    )
-    sub.add_argument(
-        "--frames",
-        type=Path,
-        metavar="DIR",
-        help="folder of <clip_id>.jpg; without it the gallery has no pictures",
-    )
-    sub.add_argument(
-        "--n",
-        type=int,
-        default=GALLERY_SIZE,
-        help=f"clips of the gallery, as given to gallery (default: {GALLERY_SIZE})",
-    )
-    sub.add_argument("--out", type=Path, required=True, metavar="HTML", help="page to write")
-
-
-def _report(arguments: argparse.Namespace) -> None:
-    from avsl_eval.io import refuse_overwriting, write_files
-    from avsl_eval.report import report
-    from avsl_eval.results_file import read_results
-
-    refuse_overwriting([arguments.out], arguments.results)
-    page = report([read_results(path) for path in arguments.results], arguments.frames, arguments.n)
-    write_files({arguments.out: page})
-    print(f"wrote {arguments.out} ({len(page) / 1e6:.1f} MB)")

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.collect import Results
 from avsl_eval.errors import EvalInputError
 from avsl_eval.per_clip import read_per_clip
+from avsl_eval.results_file import Results
 
 PREFERRED_PROTOCOL = "fixed"
-"""The rule that decides, where scored: the only one here under which the size of a mask is the model's "
-"own."""
+"""The rule that decides, where scored: the size of a mask is the model's own."""
+
+DRAWN_RULES = ("median", "fixed", "adaptive")
+"""Threshold rules that give one mask per clip from the map and the boxes alone."""
 
 KINDS = ("largest difference", "best", "typical", "worst")
 
@@ -30,7 +32,7 @@ class Pick:
 
 
 def gallery_protocol(results: Sequence[Results], subset: str) -> str:
-    """Return the protocol under which a subset's gallery is chosen and drawn.
+    """Choose the protocol under which a subset's gallery is chosen and drawn.
 
     Parameters
     ----------
@@ -42,21 +44,43 @@ def gallery_protocol(results: Sequence[Results], subset: str) -> str:
     Returns
     -------
     str
-        ``fixed`` if every method was scored under it, else the first that all share.
+        ``fixed`` if every method was scored under it, else the first that all share and that can be drawn.
 
     Raises
     ------
     EvalInputError
-        If no protocol is shared.
+        If there is none.
     """
-    shared = [
-        protocol
-        for protocol in next(r.subsets[subset]["protocols"] for r in results if subset in r.subsets)
-        if all(protocol in r.subsets[subset]["protocols"] for r in results if subset in r.subsets)
-    ]
+    shared = drawn_protocols(results, subset)
     if not shared:
-        raise EvalInputError(f"the results share no protocol on subset {subset}; score them under one")
+        raise EvalInputError(
+            f"the results share no protocol on subset {subset} that gives one mask per clip; score them "
+            "under one"
+        )
     return PREFERRED_PROTOCOL if PREFERRED_PROTOCOL in shared else shared[0]
+
+
+def drawn_protocols(results: Sequence[Results], subset: str) -> list[str]:
+    """List the protocols that all methods share and that give one mask per clip.
+
+    Parameters
+    ----------
+    results
+        One per method.
+    subset
+        Which subset; methods without it do not count.
+
+    Returns
+    -------
+    list of str
+        In the order of the first method.
+    """
+    scored = [r.subsets[subset]["protocols"] for r in results if subset in r.subsets]
+    return [
+        protocol
+        for protocol, found in scored[0].items()
+        if all(protocol in other for other in scored) and found["rule"]["threshold"] in DRAWN_RULES
+    ]
 
 
 def choose(results: Sequence[Results], n: int) -> list[Pick]:
@@ -104,7 +128,9 @@ def _table(results: Sequence[Results], subset: str) -> tuple[tuple[str, ...], ND
     """Return the ids of clips with truth that some method scored, and their cIoU [methods, N]."""
     protocol = gallery_protocol(results, subset)
     tables = [
-        read_per_clip(Path(r.file(subset, protocol)["per_clip"])) for r in results if subset in r.subsets
+        read_per_clip(Path(r.file(subset, protocol)["per_clip"]), protocol)
+        for r in results
+        if subset in r.subsets
     ]
     if any(table.clip_id != tables[0].clip_id for table in tables):
         raise EvalInputError(

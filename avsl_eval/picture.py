@@ -122,8 +122,8 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG segments that hold the size (SOF0 to SOF15 without DHT, JPG, DAC)."""
 
 
-def jpeg_size(content: bytes, name: str) -> tuple[int, int]:
-    """Read width and height of a JPEG.
+def picture_size(content: bytes, name: str) -> tuple[int, int]:
+    """Read width and height of a JPEG or PNG.
 
     Parameters
     ----------
@@ -140,8 +140,27 @@ def jpeg_size(content: bytes, name: str) -> tuple[int, int]:
     Raises
     ------
     EvalInputError
-        If it is no JPEG.
+        If it is neither.
+
+    Examples
+    --------
+    >>> picture_size(overlay_png(np.zeros((2, 3))), "x.png")
+    (3, 2)
     """
+    width, height = _png_size(content) or _jpeg_size(content) or (0, 0)
+    if not (width and height):
+        raise EvalInputError(f"{name} is neither JPEG nor PNG; avsl-data frames writes such files")
+    return width, height
+
+
+def _png_size(content: bytes) -> tuple[int, int] | None:
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 24:
+        return None
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     position = 2
     while content[:2] == b"\xff\xd8" and position + 9 <= len(content) and content[position] == 0xFF:
         marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4])
@@ -149,4 +168,4 @@ def jpeg_size(content: bytes, name: str) -> tuple[int, int]:
             height, width = struct.unpack(">HH", content[position + 5 : position + 9])
             return width, height
         position += 2 + length
-    raise EvalInputError(f"{name} is not a JPEG; avsl-data frames writes such files")
+    return None

@@ -1,40 +1,41 @@
 """One self-contained page for the results of one test set: scores, gallery, provenance.
 
-The page loads nothing: style, drawings, frames and heatmaps are inside. Every text that comes from a file is
-escaped.
+The page loads nothing: style, script, drawings, frames and heatmaps are inside, and its content security
+policy forbids everything else. It is whole without its script, which only sorts and filters. Every text that
+comes from a file is escaped.
 """
 
 from __future__ import annotations
 
-import html
-from collections import Counter
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
 
-from avsl_eval.collect import Results
-from avsl_eval.errors import first_few
-from avsl_eval.report_gallery import LEGEND, gallery_section
-from avsl_eval.report_scores import scores_section
+from avsl_eval.gallery_data import read_gallery
+from avsl_eval.report_charts import interval_bars, key_of_methods, success_curves
+from avsl_eval.report_data import read_page
+from avsl_eval.report_gallery import Gallery, controls, gallery_list, legend
+from avsl_eval.report_provenance import provenance, rule_table, warnings_box
+from avsl_eval.report_tables import breakdown_tables, details_table, key_of_references, overview, panel_table
+from avsl_eval.report_text import escape, name, rule_limits
+from avsl_eval.report_view import Page, Panel
 from avsl_eval.result import versions
-from avsl_eval.summary import compare_side_by_side
+from avsl_eval.results_file import WHOLE, Results
 
 _READING = (
-    "Percent, with the 95 % interval over test clips in brackets. Below the line stand, under the same "
-    "rule and on the same "
-    "clips, the best that a map without ties can reach and two answers that neither look nor listen: a "
-    "centred disc and the "
-    "whole image. A method that is not clearly above the disc has not been shown to localize anything."
+    "Values are percent, with the 95 % interval over test clips in brackets. Vertical lines are what the "
+    "same rule gives to answers that are no method, on the same clips. A method that is not clearly above "
+    "the centred disc has not been shown to localize anything."
 )
 _WARNING = (
-    "Every column is a different rule for making a mask of a heatmap. Compare within a column, never across."
+    "Every protocol is a different rule for making a mask of a heatmap. Compare within a rule, never across."
 )
-_GALLERY_INTRO = (
-    "Chosen by the cIoU of the lowest seed: the clips on which methods differ most, the best, typical "
-    "ones near the median, and "
-    "the worst. Nothing is left out for looking bad."
+_GALLERY = (
+    "Chosen by the cIoU of the lowest seed: the clips on which methods differ most, the best, typical ones "
+    "near the median, and the worst. Nothing is left out for looking bad."
 )
 
 
@@ -46,7 +47,8 @@ def report(results: Sequence[Results], frames: Path | None, n_clips: int) -> str
     results
         One per method, of one test set.
     frames
-        Folder of ``<clip_id>.jpg``, or None; a frame that is absent becomes a grey panel that says so.
+        Folder of ``<clip_id>.jpg`` or ``.png``, or None; a frame that is absent becomes a grey panel that
+        says so.
     n_clips
         Number of clips of the gallery; `avsl_eval.gallery.choose` chooses them.
 
@@ -60,134 +62,121 @@ def report(results: Sequence[Results], frames: Path | None, n_clips: int) -> str
     EvalInputError
         If results do not belong together, or a file they name cannot be read.
     """
-    comparisons = compare_side_by_side(results)
-    testset = html.escape(results[0].testset)
-    names = ", ".join(f"<b>{html.escape(r.name)}</b>" for r in results)
-    subsets = ", ".join(f"{html.escape(c.subset)} ({c.n_expected} clips)" for c in comparisons)
-    template = Template(_resource("report.html"))
-    page = template.substitute(
-        title=f"Test set {testset}",
-        style=_resource("report.css"),
-        lead=f"{names} on {subsets}.",
-        navigation="".join(
-            f'<a href="#{anchor}">{anchor.capitalize()}</a>' for anchor in ("scores", "gallery", "provenance")
-        ),
-        reading=_READING,
-        warning=_WARNING,
-        scores="\n".join(
-            scores_section(comparison, _absences(results, comparison.subset)) for comparison in comparisons
-        ),
-        gallery_intro=_GALLERY_INTRO,
-        legend=LEGEND,
-        gallery=gallery_section(results, frames, n_clips),
-        provenance=_provenance(results),
-        footer=f"avsl-toolkit {html.escape(versions()['avsl-toolkit'])}. This page loads nothing.",
-    )
-    return "\n".join(line.rstrip() for line in page.splitlines()) + "\n"
+    return render(read_page(results), read_gallery(results, frames, n_clips))
 
 
-def _resource(name: str) -> str:
-    return (files("avsl_eval") / "templates" / name).read_text(encoding="utf-8")
+def render(page: Page, gallery: Gallery) -> str:
+    """Lay out the page.
 
+    Parameters
+    ----------
+    page
+        Scores and provenance.
+    gallery
+        Clips to show.
 
-def _absences(results: Sequence[Results], subset: str) -> str:
-    """Say which methods lack predictions of which clips."""
-    # Which clips are missing does not depend on the protocol: one of them tells.
-    scored = [
-        (r.name, next(iter(r.subsets[subset]["protocols"].values()))) for r in results if subset in r.subsets
+    Returns
+    -------
+    str
+        HTML.
+    """
+    protocols = list(dict.fromkeys(panel.protocol for panel in page.panels))
+    anchors = {protocol: f"protocol{number}" for number, protocol in enumerate(protocols)}
+    sections = [
+        warnings_box(page),
+        _overview_section(page, anchors),
+        *(_protocol_section(page, protocol, anchors[protocol]) for protocol in protocols),
+        _gallery_section(page, gallery),
+        f'<section id="provenance"><h2>Provenance</h2>{provenance(page)}</section>',
     ]
-    lines = [
-        f"{html.escape(name)}: {len(scores['missing'])} clips without prediction count as 0 "
-        f"(<code>{html.escape(first_few(scores['missing']))}</code>)."
-        for name, scores in scored
-        if scores["missing"]
-    ]
-    return "".join(f'<p class="note">{line}</p>' for line in lines)
+    links = [("overview", "Overview"), *((anchors[p], p) for p in protocols)]
+    links += [("gallery", "Gallery"), ("provenance", "Provenance")]
+    script = _resource("report.js").strip()
+    subsets = {panel.subset: panel.n_clips for panel in page.panels}
+    counted = ", ".join(
+        f"{n} clips" if subset == WHOLE else f"{name(subset)} ({n} clips)" for subset, n in subsets.items()
+    )
+    return Template(_resource("report.html")).substitute(
+        policy=_policy(f"\n{script}\n"),
+        title=escape(f"{page.testset}: {', '.join(page.names)}"),
+        heading=f"Test set {name(page.testset)}",
+        style=_resource("report.css").rstrip(),
+        lead=f"{len(page.names)} method{'s' * (len(page.names) > 1)} on {counted}.",
+        methods=key_of_methods(page.names),
+        navigation="".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links),
+        sections="\n".join(section for section in sections if section),
+        footer=f"avsl-toolkit {escape(versions()['avsl-toolkit'])}. This page loads nothing.",
+        script=script,
+    )
 
 
-def _provenance(results: Sequence[Results]) -> str:
-    """Lay out where every score comes from: one row per training."""
-    head = "".join(
-        f'<th scope="col">{text}</th>'
-        for text in (
-            "method",
-            "seed",
-            "commit",
-            "config",
-            "checkpoint",
-            "device",
-            "time",
-            "steps",
-            "clips used",
-            "excluded",
-        )
-    )
-    rows = []
-    for r in results:
-        runs: Mapping[str, Mapping[str, Any]] = r.content["provenance"]["runs"]
-        rows += [
-            _run_row(r.name, seed, run) for seed, run in sorted(runs.items(), key=lambda item: int(item[0]))
-        ]
-        if not runs:
-            rows.append(
-                f'<tr><th scope="row">{html.escape(r.name)}</th><td colspan="9">no record of a training '
-                "was given</td></tr>"
-            )
-    files_used = sorted(
-        {
-            str(file[key])
-            for r in results
-            for file in r.content["files"]
-            for key in ("predictions", "annotations")
-        }
-    )
-    listed = "".join(f"<li><code>{html.escape(path)}</code></li>" for path in files_used)
+def _resource(name_: str) -> str:
+    return (files("avsl_eval") / "templates" / name_).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """Forbid everything but the page's own style, script (by its digest) and pictures."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _overview_section(page: Page, anchors: Mapping[str, str]) -> str:
+    laid = overview(page.panels, page.names, anchors)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Provenance of each training">'
-        "<table "
-        f'class="provenance"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f"<details><summary>Predictions and annotations that were scored</summary><ul>{listed}</ul></details>"
+        f'<section id="overview"><h2>Overview</h2><p>{_READING}</p>{key_of_references(page.panels)}'
+        f"<p>{_WARNING}</p>{laid}</section>"
     )
 
 
-def _run_row(name: str, seed: str, run: Mapping[str, Any]) -> str:
-    clips = run.get("clips")
-    clips = clips if isinstance(clips, Mapping) else {}
-    time_s = run.get("wall_time_s")
-    cells = (
-        html.escape(seed),
-        _digest(run.get("commit")),
-        _digest(run.get("config_digest")),
-        _digest(run.get("checkpoint_sha256")),
-        _text(run.get("device")),
-        f"{time_s / 60:.1f} min" if isinstance(time_s, int | float) else "-",
-        _text(run.get("steps")),
-        _text(clips.get("used")),
-        _excluded(clips.get("excluded")),
+def _protocol_section(page: Page, protocol: str, anchor: str) -> str:
+    """Lay out one protocol: what its rule does and cannot mean, and a block per subset."""
+    rule = page.rules[protocol]
+    panels = [panel for panel in page.panels if panel.protocol == protocol]
+    blocks = "".join(
+        _panel(panel, f"{anchor}-{number}", len(panels) > 1) for number, panel in enumerate(panels)
     )
-    return f'<tr><th scope="row">{html.escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    return (
+        f'<section id="{anchor}" class="protocol"><h2>{escape(protocol)}'
+        f"<small>version {escape(rule.get('version', '?'))}</small></h2>"
+        f'<p class="does">{_sentence(rule.get("summary", ""))}</p>'
+        f'<p class="cannot">{escape(rule_limits(rule))}</p>'
+        f"{blocks}{rule_table(rule, f'{anchor}-rule')}</section>"
+    )
 
 
-def _text(value: object) -> str:
-    return "-" if value is None else html.escape(str(value))
+def _sentence(text: object) -> str:
+    said = str(text).strip()
+    return escape(said[:1].upper() + said[1:] + ("" if said.endswith(".") else "."))
 
 
-def _digest(value: object) -> str:
-    """Show the beginning of a digest, and whether a commit was dirty; the whole one as its title."""
-    if value is None:
-        return "-"
-    text = str(value)
-    dirty = " (changed)" if "dirty" in text else ""
-    return f'<code title="{html.escape(text)}">{html.escape(text[:10])}</code>{dirty}'
+def _panel(panel: Panel, key: str, titled: bool) -> str:
+    first, *others = panel.metrics()
+    title = f"<h3>{name(panel.subset)}<small>{panel.n_clips} clips</small></h3>" if titled else ""
+    more = "".join(interval_bars(panel, metric) for metric in others)
+    folded = (
+        f"<details><summary>Intervals of the other metrics</summary>"
+        f'<div class="charts">{more}</div></details>'
+        if more
+        else ""
+    )
+    return (
+        f'{title}<div class="charts">{interval_bars(panel, first)}{success_curves(panel)}</div>'
+        f"{panel_table(panel, f'{key}-metrics')}{folded}"
+        f"{breakdown_tables(panel, key)}{details_table(panel, f'{key}-details')}"
+    )
 
 
-def _excluded(excluded: object) -> str:
-    """Count excluded clips by reason."""
-    if not isinstance(excluded, Mapping):
-        return _text(excluded)
-    if not excluded:
-        return "0"
-    reasons = Counter(str(reason) for reason in excluded.values())
-    lines = "".join(f"<li>{html.escape(reason)}: {count}</li>" for reason, count in reasons.most_common())
-    ids = html.escape(first_few(map(str, excluded), 20))
-    return f"<details><summary>{len(excluded)}</summary><ul>{lines}</ul><code>{ids}</code></details>"
+def _gallery_section(page: Page, gallery: Gallery) -> str:
+    if not gallery.clips:
+        return f'<section id="gallery"><h2>Gallery</h2><p>{escape(gallery.why_empty)}</p></section>'
+    several = len({clip.subset for clip in gallery.clips}) > 1
+    rules = "".join(
+        f"<li>{name('all clips' if subset == WHOLE else subset)}: masks and cIoU under "
+        f"{escape(protocol)}</li>"
+        for subset, protocol in gallery.protocols
+    )
+    return (
+        f'<section id="gallery" class="gallery"><h2>Gallery<small>{len(gallery.clips)} clips</small></h2>'
+        f"<p>{_GALLERY}</p><ul>{rules}</ul>{legend()}{controls(page.names)}"
+        f"{gallery_list(gallery.clips, len(page.names), several)}</section>"
+    )

@@ -1,0 +1,202 @@
+"""Turn results files into what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avsl_eval.report_tables import missing_note
+from avsl_eval.report_text import REFERENCE_NAMES
+from avsl_eval.report_view import Curve, Estimate, Group, Method, Page, Panel, Reference, Source
+from avsl_eval.result import read_scores
+from avsl_eval.results_file import WHOLE, Results
+from avsl_eval.summary import compare_side_by_side
+
+DETAILS = ("detection", "groups", "negatives", "segmentation", "sweep")
+"""Further results of a scores file, in the order of the page."""
+
+
+def read_page(results: Sequence[Results]) -> Page:
+    """Gather everything that the page shows besides the gallery.
+
+    Parameters
+    ----------
+    results
+        One per method, of one test set.
+
+    Returns
+    -------
+    Page
+        Panels by protocol, then by subset, in the order of the first results.
+
+    Raises
+    ------
+    EvalInputError
+        If results do not belong together, or a scores file that they name is damaged.
+    """
+    comparisons = compare_side_by_side(results)
+    rules = {name: rule for comparison in comparisons for name, rule in comparison.rules.items()}
+    panels = tuple(
+        _panel(comparison.subset, protocol, results)
+        for protocol in rules
+        for comparison in comparisons
+        if protocol in comparison.protocols
+    )
+    return Page(
+        testset=results[0].testset,
+        names=tuple(r.name for r in results),
+        panels=panels,
+        rules=rules,
+        warnings=tuple(dict.fromkeys([*_missing(panels), *(w for r in results for w in _warnings(r))])),
+        sources=tuple(source for r in results for source in _sources(r)),
+        runs={r.name: r.content["provenance"]["runs"] for r in results if r.content["provenance"]["runs"]},
+    )
+
+
+def _panel(subset: str, protocol: str, results: Sequence[Results]) -> Panel:
+    methods: list[Method | None] = []
+    references: tuple[Reference, ...] = ()
+    n_clips = 0
+    for r in results:
+        found = r.subsets.get(subset, {}).get("protocols", {}).get(protocol)
+        methods.append(None if found is None else _method(r.name, found))
+        if found is not None:
+            n_clips = r.subsets[subset]["n_expected"]
+            references = references or references_of(found["context"])
+    return Panel(subset, protocol, n_clips, tuple(methods), references)
+
+
+def _method(name: str, found: Mapping[str, Any]) -> Method:
+    seeds = found["seeds"].values() if len(found["seeds"]) > 1 else ()
+    large_ties = found.get("tied", {}).get("n_large")
+    return Method(
+        name=name,
+        metrics={
+            metric: estimate(pooled, [seed[metric]["value"] for seed in seeds])
+            for metric, pooled in found["pooled"].items()
+        },
+        curve=curve_of(found.get("curve")),
+        breakdown={
+            str(division): tuple(
+                Group(str(row["name"]), int(row["n"]), {m: estimate(v) for m, v in row["metrics"].items()})
+                for row in rows
+            )
+            for division, rows in found.get("breakdown", {}).items()
+        },
+        n_scored=found["n_scored"],
+        missing=tuple(found["missing"]),
+        tied_share=None if large_ties is None else large_ties / max(1, found["n_scored"]),
+        details={key: found[key] for key in DETAILS if found.get(key)},
+    )
+
+
+def estimate(found: Any, seeds: Sequence[float] = ()) -> Estimate:
+    """Understand a value of a file.
+
+    Parameters
+    ----------
+    found
+        A fraction, or ``{"value", "ci95"}`` of which the interval may be left out.
+    seeds
+        Values of the seeds.
+
+    Returns
+    -------
+    Estimate
+        The same.
+
+    Examples
+    --------
+    >>> estimate({"value": 0.5, "ci95": [0.4, 0.6]}).high, estimate(0.5).high
+    (0.6, None)
+    """
+    if not isinstance(found, Mapping):
+        return Estimate(float(found), None, None, tuple(seeds))
+    low, high = found.get("ci95") or (None, None)
+    return Estimate(float(found["value"]), low, high, tuple(seeds))
+
+
+def curve_of(found: Mapping[str, Sequence[float]] | None) -> Curve:
+    """Understand a success curve of a file.
+
+    Parameters
+    ----------
+    found
+        ``thresholds`` and ``share``, or None.
+
+    Returns
+    -------
+    Curve
+        Empty if there is none.
+
+    Examples
+    --------
+    >>> curve_of({"thresholds": [0.0, 0.5], "share": [1.0, 0.25]})
+    ((0.0, 1.0), (0.5, 0.25))
+    """
+    return tuple(zip(found["thresholds"], found["share"], strict=True)) if found else ()
+
+
+def references_of(context: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """Understand the answers that scores are read against.
+
+    Parameters
+    ----------
+    context
+        Answer to metrics, and to its ``curve`` where the file has one.
+
+    Returns
+    -------
+    tuple of Reference
+        Known answers first, in the order of `REFERENCE_NAMES`.
+    """
+    known = [key for key in REFERENCE_NAMES if key in context]
+    return tuple(
+        Reference(
+            key,
+            REFERENCE_NAMES.get(key, key),
+            {m: estimate(v) for m, v in context[key].items() if m != "curve"},
+            curve_of(context[key].get("curve")),
+        )
+        for key in [*known, *(key for key in context if key not in REFERENCE_NAMES)]
+    )
+
+
+def _missing(panels: Sequence[Panel]) -> list[tuple[str, str]]:
+    """Say which methods lack which clips."""
+    return [
+        (method.name, _about(panel.subset, note))
+        for panel in panels
+        for _, method in panel.scored()
+        if (note := missing_note(method))
+    ]
+
+
+def _warnings(results: Results) -> list[tuple[str, str]]:
+    return [(results.name, _about(w["subset"], w["text"])) for w in results.content["warnings"]]
+
+
+def _about(subset: str, text: str) -> str:
+    return text if subset == WHOLE else f"{subset}: {text}"
+
+
+def _sources(results: Results) -> list[Source]:
+    """Say where scores come from; digests stand in the scores files, as far as those are still there."""
+    several = len({file["seed"] for file in results.content["files"]}) > 1
+    rows = {(file["scores"], file["subset"], file["seed"]): file for file in results.content["files"]}
+    sources = []
+    for (scores, subset, _), file in rows.items():
+        path = Path(scores)
+        content = read_scores(path).content if path.is_file() else {}
+        sources.append(
+            Source(
+                results.name,
+                int(file["seed"]) if several else None,
+                subset,
+                scores,
+                content.get("inputs", {key: {"path": file[key]} for key in ("predictions", "annotations")}),
+                content.get("versions", {}),
+            )
+        )
+    return sources
