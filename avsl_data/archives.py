@@ -45,7 +45,7 @@ class Archive:
     path
         The archive.
     members
-        Offset and size of each clip's file.
+        Offset and size of each file by its key, see `avsl_data.copies.key_of`.
     fault
         Why the archive could not be read to its end; None if it could.
     skipped
@@ -60,23 +60,23 @@ class Archive:
     skipped: dict[str, int] = field(default_factory=dict)
     spool: Path | None = None
 
-    def copy_out(self, clip_id: str, target: Path) -> None:
-        """Write the file of one clip.
+    def copy_out(self, key: str, target: Path) -> None:
+        """Write one file of a clip.
 
         Parameters
         ----------
-        clip_id
-            A clip of ``members``.
+        key
+            A key of ``members``.
         target
             Where to; overwritten.
         """
-        offset, size = self.members[clip_id]
+        offset, size = self.members[key]
         if self.spool is not None:
             target.unlink(missing_ok=True)
             try:
-                os.link(_spooled(self.spool, clip_id), target)
+                os.link(_spooled(self.spool, key), target)
             except PermissionError:  # a file system without hard links
-                shutil.copyfile(_spooled(self.spool, clip_id), target)
+                shutil.copyfile(_spooled(self.spool, key), target)
             return
         with self.path.open("rb") as source, target.open("wb") as copy:
             source.seek(offset)
@@ -86,7 +86,7 @@ class Archive:
 
 
 def open_archive(
-    path: Path, wanted: Collection[str], clips: Path, clip_id_of: Callable[[str], str | None]
+    path: Path, wanted: Collection[str], clips: Path, key_of: Callable[[str], str | None]
 ) -> Archive:
     """Find the clips of an archive, with the index of an earlier pass if there is one.
 
@@ -98,8 +98,8 @@ def open_archive(
         Ids of the catalog's clips: those of a compressed archive that are put aside.
     clips
         The data set's folder of clips, which gets the spool folder.
-    clip_id_of
-        From a member's name to its clip id, or None.
+    key_of
+        From a member's name to its key, or None.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def open_archive(
         If there is no such file, or it is no tar file.
     """
     if not path.is_file():
-        raise DataInputError(f"--from-tar {path} does not exist")
+        raise DataInputError(f"--from-tar {path} is no file")
     about = path.stat()
     identity = [str(path.resolve()), about.st_size, about.st_mtime_ns]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
@@ -122,7 +122,7 @@ def open_archive(
     with _lock(index.with_suffix(".lock")):
         found = _read_index(index, path, spool, wanted)
         if found is None:
-            found = _scan(path, frozenset(wanted), spool, clip_id_of)
+            found = _scan(path, frozenset(wanted), spool, key_of)
             _write_index(index, found, wanted)
     if found.fault is not None:
         if not found.members:
@@ -132,7 +132,7 @@ def open_archive(
 
 
 def _scan(
-    path: Path, wanted: frozenset[str], spool: Path | None, clip_id_of: Callable[[str], str | None]
+    path: Path, wanted: frozenset[str], spool: Path | None, key_of: Callable[[str], str | None]
 ) -> Archive:
     """Pass over an archive once."""
     members: dict[str, tuple[int, int]] = {}
@@ -141,26 +141,30 @@ def _scan(
     with TarStream(path) as stream:
         try:
             for member in stream:
-                clip_id = clip_id_of(member.name)
-                kind = _why_not(clip_id, member.size, members)
+                key = key_of(member.name)
+                kind = _why_not(key, member.size, members)
                 if kind is not None:
                     skipped[kind] = skipped.get(kind, 0) + 1
-                elif clip_id is not None:
-                    if spool is not None and clip_id in wanted:
-                        _put_aside(stream, _spooled(spool, clip_id), member.size)
-                    members[clip_id] = (member.offset, member.size)
+                elif key is not None:
+                    if spool is not None and _clip_of(key) in wanted:
+                        _put_aside(stream, _spooled(spool, key), member.size)
+                    members[key] = (member.offset, member.size)
         except ArchiveFaultError as error:
             fault = str(error)
         skipped |= stream.skipped
     if spool is not None:
-        members = {clip_id: place for clip_id, place in members.items() if clip_id in wanted}
+        members = {key: place for key, place in members.items() if _clip_of(key) in wanted}
     return Archive(path, members, fault, skipped, spool)
 
 
-def _why_not(clip_id: str | None, size: int, members: Collection[str]) -> str | None:
-    if clip_id is None:
+def _clip_of(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _why_not(key: str | None, size: int, members: Collection[str]) -> str | None:
+    if key is None:
         return "no clip"
-    if clip_id in members:
+    if key in members:
         return "second copy"
     return "too large" if size > MAX_CLIP_BYTES else None
 
@@ -174,8 +178,8 @@ def _put_aside(stream: TarStream, target: Path, size: int) -> None:
             file.write(chunk)
 
 
-def _spooled(spool: Path, clip_id: str) -> Path:
-    return spool / f"{clip_id}.mp4"
+def _spooled(spool: Path, key: str) -> Path:
+    return spool / key
 
 
 def _read_index(path: Path, archive: Path, spool: Path | None, wanted: Collection[str]) -> Archive | None:
@@ -188,7 +192,7 @@ def _read_index(path: Path, archive: Path, spool: Path | None, wanted: Collectio
         return None
     if spool is not None and found["wanted"] != _digest(wanted):
         return None
-    members = {clip_id: (int(offset), int(size)) for clip_id, offset, size in found["members"]}
+    members = {key: (int(offset), int(size)) for key, offset, size in found["members"]}
     return Archive(archive, members, found["fault"], found["skipped"], spool)
 
 
@@ -199,7 +203,7 @@ def _write_index(path: Path, archive: Archive, wanted: Collection[str]) -> None:
         "wanted": _digest(wanted),
         "fault": archive.fault,
         "skipped": archive.skipped,
-        "members": [[clip_id, *place] for clip_id, place in sorted(archive.members.items())],
+        "members": [[key, *place] for key, place in sorted(archive.members.items())],
     }
     write_text(path, json.dumps(content) + "\n")
 

@@ -1,4 +1,4 @@
-"""Commands that get clips: download."""
+"""Commands that get clips: download, and status, how far it is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ POLICY_VARIABLE: Final = "AVSL_DOWNLOAD"
 def add_commands(commands: Commands[Parser]) -> None:
     """Add this group's commands."""
     _add_download(commands)
+    _add_status(commands)
 
 
 def _add_download(commands: Commands[Parser]) -> None:
@@ -70,6 +71,8 @@ def _add_policy(command: Parser) -> None:
     )
     text = {
         "--attempts": ("N", "for transient failures (default 3)"),
+        "--backoff": ("SECONDS", "pause before the second attempt, doubled for each further one (default 2)"),
+        "--timeout": ("SECONDS", "without an answer, or with one that trickles (default 20)"),
         "--max-height": ("PIXELS", "of the picture (default 480)"),
         "--rate-limit": ("BYTES", "per second, of one process (default none)"),
         "--cooldown": ("SECONDS", "pause after a refusal that does not say how long (default 3600)"),
@@ -134,11 +137,39 @@ def _download(arguments: argparse.Namespace) -> None:
 def _copies(arguments: argparse.Namespace) -> Iterator[Acquire]:
     from avsl_data.archives import open_archive
     from avsl_data.catalog import read_catalog
-    from avsl_data.copies import FromArchives, FromFolder, clip_id_of
+    from avsl_data.copies import FromArchives, FromFolder, key_of
 
+    bucket = arguments.clips / f"{arguments.bucket:04d}"
     if arguments.from_folder is not None:
-        yield FromFolder.of(arguments.from_folder)
+        yield FromFolder.of(arguments.from_folder, bucket)
     if arguments.from_tar:
-        wanted = {clip.clip_id for clip in read_catalog(arguments.catalog)}
-        archives = [open_archive(path, wanted, arguments.clips, clip_id_of) for path in arguments.from_tar]
-        yield FromArchives(archives, arguments.clips / f"{arguments.bucket:04d}")
+        wanted = read_catalog(arguments.catalog).column("clip_id").to_pylist()
+        archives = [open_archive(path, wanted, arguments.clips, key_of) for path in arguments.from_tar]
+        yield FromArchives(archives, bucket)
+
+
+def _add_status(commands: Commands[Parser]) -> None:
+    command = add_command(commands, "status", "Say how far the download of a data set is.", "data/vggss")
+    command.add_argument(
+        "dataset", type=Path, nargs="?", metavar="FOLDER", help="of a data set: its catalog and its ledgers"
+    )
+    command.add_argument(
+        "--ledger", type=Path, nargs="+", metavar="PARQUET", help="some ledgers instead, finished or not"
+    )
+    command.add_argument("--catalog", type=Path, metavar="PARQUET", help="of those ledgers")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_status)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from avsl_data.status import ledgers_of, read_status, status_text
+
+    if (arguments.dataset is None) == (arguments.ledger is None):
+        raise DataInputError("give the folder of a data set, such as data/vggss, or ledgers with --ledger")
+    if arguments.dataset is not None:
+        if arguments.catalog is not None:
+            raise DataInputError("--catalog belongs to --ledger: a data set's folder has its own")
+        ledgers, catalog = ledgers_of(arguments.dataset)
+    else:
+        ledgers, catalog = arguments.ledger, arguments.catalog
+    say(status_text(read_status(ledgers, catalog), as_json=arguments.json))

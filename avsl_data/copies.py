@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from avsl_data.archives import Archive
 from avsl_data.decode import BadMediaError, verify
@@ -22,15 +25,27 @@ from avsl_data.files import replacing
 from avsl_data.ids import normalise
 from avsl_data.ledger import OK, LedgerRow, failed_row, ok_row
 from avsl_data.sources.folder import CLIP_SUFFIXES
+from avsl_data.sources.pictures import AUDIO_SUFFIXES, FRAME_SUFFIXES, media_of
 from avsl_data.sources.source import CatalogClip
+from avsl_data.stills import SUFFIX as STILL_SUFFIX
+from avsl_data.stills import join_still
 
 logger = logging.getLogger(__name__)
 
 WORK_FOLDER: Final = ".copies"
+FRAME: Final = ".frame"
+SOUND: Final = ".sound"
+"""Ends of the keys of pictures and sounds; a video's key is its clip id."""
+
+_KINDS: Final = {
+    **dict.fromkeys(CLIP_SUFFIXES, ""),
+    **dict.fromkeys(FRAME_SUFFIXES, FRAME),
+    **dict.fromkeys(AUDIO_SUFFIXES, SOUND),
+}
 
 
-def clip_id_of(name: str) -> str | None:
-    """Read the clip id of a file's name.
+def key_of(name: str) -> str | None:
+    """Tell which clip a file is for, and what of it.
 
     Parameters
     ----------
@@ -40,19 +55,23 @@ def clip_id_of(name: str) -> str | None:
     Returns
     -------
     str or None
-        The clip id; None if the file is no video or its name is no clip id.
+        The clip id of a video, with `FRAME` or `SOUND` behind it that of a picture or a sound; None if the
+        file is none of them or its name is no clip id.
 
     Examples
     --------
-    >>> clip_id_of("video/n88E2blrCiU_185000_195000.mp4")
+    >>> key_of("video/n88E2blrCiU_185000_195000.mp4")
     'n88E2blrCiU_000185'
-    >>> clip_id_of("notes.txt")
+    >>> key_of("Data/3/10000130166.jpg")
+    '10000130166.frame'
+    >>> key_of("notes.txt")
     """
     stem, suffix = os.path.splitext(os.path.basename(name))  # noqa: PTH119, PTH122 - names, not paths here
-    if suffix.lower() not in CLIP_SUFFIXES:
+    kind = _KINDS.get(suffix.lower())
+    if kind is None:
         return None
     try:
-        return normalise(stem)
+        return normalise(stem) + kind
     except DataInputError:
         return None
 
@@ -68,7 +87,8 @@ def find_clips(folder: Path) -> dict[str, Path]:
     Returns
     -------
     dict of str to Path
-        The file of each clip id. Of two files for one clip the first in the order of their paths counts.
+        The file of each key of `key_of`. Of two files with one key the first in the order of their paths
+        counts.
 
     Raises
     ------
@@ -88,14 +108,33 @@ def find_clips(folder: Path) -> dict[str, Path]:
         seen.add((about.st_dev, about.st_ino))
         folders.sort()
         for name in sorted(names):
-            clip_id = clip_id_of(name)
-            if clip_id is None:
+            key = key_of(name)
+            if key is None:
                 continue
-            twice += clip_id in files
-            files.setdefault(clip_id, Path(root, name))
+            twice += key in files
+            files.setdefault(key, Path(root, name))
     if twice:
         logger.warning("%s holds %d files for clips that another of its files is for already", folder, twice)
     return files
+
+
+def _is_still(clip: CatalogClip) -> bool:
+    """Tell whether a clip may be a picture and a sound: its set has no videos.
+
+    A video's clip is never taken from a picture that somebody cut: nothing says from which time it is.
+    """
+    return urlsplit(clip.url).scheme == "folder"
+
+
+def _joined(clip: CatalogClip, frame: Path, sound: Path, target: Path) -> LedgerRow:
+    """Make one file of a clip's picture and its sound and return its row."""
+    try:
+        with replacing(target) as temporary:
+            join_still(frame, sound, clip.start_s, clip.end_s, temporary)
+            facts = verify(temporary)
+    except BadMediaError as error:
+        return failed_row(clip, error.reason, error.detail, 1)
+    return ok_row(clip, target, min(facts.video_s, facts.audio_s), 1)
 
 
 def _verified(clip: CatalogClip, source: Path, target: Path | None = None) -> LedgerRow:
@@ -115,39 +154,69 @@ class FromFolder:
 
     Parameters
     ----------
+    root
+        The folder.
     files
-        The file of each clip id, from `find_clips`.
+        The file of each key of `key_of`.
+    clips
+        The bucket's folder of clips, for pictures and sounds that are joined to one file; None refuses them.
     """
 
+    root: Path
     files: dict[str, Path]
+    clips: Path | None = None
 
     @classmethod
-    def of(cls, folder: Path) -> FromFolder:
+    def of(cls, folder: Path, clips: Path | None = None) -> FromFolder:
         """Find the clips of a folder.
 
         Parameters
         ----------
         folder
             The folder.
+        clips
+            The bucket's folder of clips.
 
         Returns
         -------
         FromFolder
             Knows every clip in it.
         """
-        return cls(find_clips(folder))
+        return cls(folder, find_clips(folder), clips)
 
     def __call__(self, video: Sequence[CatalogClip]) -> Iterator[LedgerRow]:
         """Yield the rows of one video's clips."""
         for clip in video:
-            path = self.files.get(clip.clip_id)
-            if path is None:
-                yield failed_row(clip, MISSING, f"no file is named {clip.clip_id}", 1)
-            else:
-                yield _verified(clip, path)
+            yield self._look(clip)
 
-    def tidy(self, unfinished: Sequence[CatalogClip]) -> None:
-        """Do nothing: there is nothing to remove."""
+    def _look(self, clip: CatalogClip) -> LedgerRow:
+        path = self.files.get(clip.clip_id)
+        if path is not None:
+            return _verified(clip, path)
+        media = media_of(clip.url)
+        if media is not None:
+            pair = (self.root / media.frame, self.root / media.audio)
+        elif _is_still(clip):
+            pair = (
+                self.files.get(clip.clip_id + FRAME, Path()),
+                self.files.get(clip.clip_id + SOUND, Path()),
+            )
+        else:
+            return failed_row(clip, MISSING, f"no file is named {clip.clip_id}", 1)
+        if self.clips is None or not all(part.is_file() for part in pair):
+            return failed_row(clip, MISSING, f"no video, or picture and sound, is named {clip.clip_id}", 1)
+        return _joined(clip, *pair, self.clips / f"{clip.clip_id}{STILL_SUFFIX}")
+
+    def tidy(self, unfinished: Sequence[CatalogClip]) -> None:  # noqa: ARG002 - other ways go on from there
+        """Remove what is left of joining."""
+        if self.clips is not None:
+            _remove_torn(self.clips)
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove the temporary files that a killed run left in a bucket's folder of clips."""
+    for torn in folder.glob(".*.tmp"):
+        torn.unlink()
 
 
 @dataclass(frozen=True)
@@ -158,12 +227,12 @@ class FromArchives:
     ----------
     archives
         The archives, read by `avsl_data.archives.open_archive`.
-    folder
+    clips
         The bucket's folder of clips.
     """
 
     archives: Sequence[Archive]
-    folder: Path
+    clips: Path
 
     def __call__(self, video: Sequence[CatalogClip]) -> Iterator[LedgerRow]:
         """Yield the rows of one video's clips."""
@@ -171,20 +240,32 @@ class FromArchives:
             yield self._look(clip)
 
     def _look(self, clip: CatalogClip) -> LedgerRow:
-        target = self.folder / f"{clip.clip_id}.mp4"
-        if target.is_file():  # of a run whose journal is lost
-            row = _verified(clip, target)
-            if row.status == OK:
-                return row
-        found = next((archive for archive in self.archives if clip.clip_id in archive.members), None)
-        if found is None:
-            return failed_row(clip, MISSING, self._absence(clip), 1)
-        work = self.folder / WORK_FOLDER / f"{clip.clip_id}.mp4"
-        with replacing(work) as temporary:
-            found.copy_out(clip.clip_id, temporary)
-        row = _verified(clip, work, target)
-        work.unlink(missing_ok=True)
-        return row
+        still = _is_still(clip)
+        for target in (self.clips / f"{clip.clip_id}{suffix}" for suffix in (".mp4", STILL_SUFFIX)):
+            if target.is_file():  # of a run whose journal is lost
+                row = _verified(clip, target)
+                if row.status == OK:
+                    return row
+        for archive in self.archives:
+            if clip.clip_id in archive.members:
+                with self._copied(archive, clip.clip_id) as copy:
+                    return _verified(clip, copy, self.clips / f"{clip.clip_id}.mp4")
+            frame, sound = clip.clip_id + FRAME, clip.clip_id + SOUND
+            if still and frame in archive.members and sound in archive.members:
+                with self._copied(archive, frame) as picture, self._copied(archive, sound) as wave:
+                    return _joined(clip, picture, wave, self.clips / f"{clip.clip_id}{STILL_SUFFIX}")
+        return failed_row(clip, MISSING, self._absence(clip), 1)
+
+    @contextmanager
+    def _copied(self, archive: Archive, key: str) -> Iterator[Path]:
+        """Give a copy of a member while the block runs."""
+        copy = self.clips / WORK_FOLDER / key
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        archive.copy_out(key, copy)
+        try:
+            yield copy
+        finally:
+            copy.unlink(missing_ok=True)
 
     def _absence(self, clip: CatalogClip) -> str:
         faults = [f"{archive.path.name}: {archive.fault}" for archive in self.archives if archive.fault]
@@ -192,14 +273,9 @@ class FromArchives:
         return f"{text}; {'; '.join(faults)}" if faults else text
 
     def tidy(self, unfinished: Sequence[CatalogClip]) -> None:  # noqa: ARG002 - other ways go on from there
-        """Remove what is left of copying."""
-        root = self.folder / WORK_FOLDER
-        for path in root.glob("*"):
-            path.unlink()
-        for path in root.glob(".*.tmp"):
-            path.unlink()
-        if root.is_dir():
-            root.rmdir()
+        """Remove what is left of copying and joining."""
+        shutil.rmtree(self.clips / WORK_FOLDER, ignore_errors=True)
+        _remove_torn(self.clips)
 
 
 @dataclass(frozen=True)

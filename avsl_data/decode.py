@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,10 @@ H264_ARGUMENTS: Final[dict[str, Any]] = {
 AAC_ARGUMENTS: Final[dict[str, Any]] = {"acodec": "aac", "aac_coder": "fast", "audio_bitrate": "160k"}
 """The fast coder takes a quarter of the default one's time, which was half of the cost of a cut."""
 
-DISK_FULL: Final = "No space left on device"
+DISK_FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
+"""What ffmpeg says when it can write no further; none of it is the clip's fault."""
+
+_ENDED_FROM_OUTSIDE: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _US_PER_S: Final = 1_000_000
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
@@ -128,7 +132,7 @@ def run_ffmpeg(stream: Any, stdin: bytes | None = None, *, strict: bool = True) 
     BadMediaError
         With the class ``damaged`` if ffmpeg fails, meets an undecodable packet or does not end in time.
     StopEverythingError
-        If the disk is full, which is no fault of the file.
+        If the disk is full or somebody ended ffmpeg, which is no fault of the file.
     """
     import ffmpeg
 
@@ -141,8 +145,12 @@ def run_ffmpeg(stream: Any, stdin: bytes | None = None, *, strict: bool = True) 
         raise BadMediaError("damaged", f"ffmpeg did not end within {FFMPEG_TIMEOUT_S:.0f} s") from error
     if done.returncode:
         lines = _ADDRESS.sub("", done.stderr.decode(errors="replace")).strip().splitlines()
-        if any(DISK_FULL in line for line in lines):
-            raise StopEverythingError(f"the disk is full: {lines[-1]}")
+        if done.returncode == -signal.SIGXFSZ or any(text in line for line in lines for text in DISK_FULL):
+            raise StopEverythingError(f"the disk is full: {lines[-1] if lines else 'ffmpeg met a limit'}")
+        if -done.returncode in _ENDED_FROM_OUTSIDE or any("received signal" in line for line in lines):
+            raise StopEverythingError(
+                "ffmpeg was ended from outside: by a user, a scheduler or for its memory"
+            )
         raise BadMediaError("damaged", "ffmpeg: " + (lines[0] if lines else f"exit code {done.returncode}"))
 
 

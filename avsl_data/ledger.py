@@ -230,6 +230,30 @@ class Journal:
         self._entries[clip.clip_id] = entry
 
 
+def journal_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the last row of each clip of a journal that may be growing.
+
+    Parameters
+    ----------
+    path
+        The ``.jsonl`` file, which need not exist; an incomplete last line is left alone.
+
+    Returns
+    -------
+    list of dict
+        Fields of `LedgerRow`.
+    """
+    if not path.is_file():
+        return []
+    rows: dict[str, dict[str, Any]] = {}
+    for line in path.read_bytes().splitlines(keepends=True):
+        entry = _parse(line)
+        if entry is None:
+            break
+        rows[entry["row"]["clip_id"]] = entry["row"]
+    return list(rows.values())
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None

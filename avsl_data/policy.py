@@ -20,6 +20,7 @@ from avsl_data.fetch import FetchPolicy
 JS_RUNTIMES: Final = ("deno", "node", "bun", "quickjs")
 PROXY_SCHEMES: Final = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 MAX_SECONDS: Final = 86_400.0
+MIN_TIMEOUT_S: Final = 0.1
 
 
 def policy_of(given: Mapping[str, Any], environment: str | None = None) -> FetchPolicy:
@@ -91,6 +92,13 @@ def _seconds(value: Any) -> float:
     return number
 
 
+def _timeout(value: Any) -> float:
+    number = _seconds(value)
+    if number < MIN_TIMEOUT_S:
+        raise ValueError(f"must be at least {MIN_TIMEOUT_S:g} s")
+    return number
+
+
 def _range(value: Any) -> tuple[float, float]:
     low, high = (_seconds(item) for item in value)
     if low > high:
@@ -149,6 +157,8 @@ def _flag(value: Any) -> bool:
 
 OPTIONS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "attempts": ("attempts", _count),
+    "backoff": ("backoff_s", _seconds),
+    "timeout": ("timeout_s", _timeout),
     "max_height": ("max_height", _count),
     "rate_limit": ("rate_limit", _rate),
     "sleep": ("sleep_s", _range),

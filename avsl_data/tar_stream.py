@@ -160,6 +160,8 @@ class TarStream:
         """Return the next header, or None at the archive's end mark."""
         block = self._bytes(_BLOCK)
         if block == bytes(_BLOCK):
+            while self.compressed and self._bytes(_CHUNK_BYTES):  # the checksum of it all stands at the end
+                pass
             return None
         if len(block) < _BLOCK:
             raise ArchiveFaultError(f"it ends after {count} members without an end mark")

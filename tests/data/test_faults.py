@@ -1,0 +1,207 @@
+"""Three hundred clips from a server that fails in every way, downloaded by processes that are killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avsl_data.catalog import read_catalog, write_catalog
+from avsl_data.decode import ffmpeg_executable, verify
+from avsl_data.files import sha256_of
+from avsl_data.ledger import journal_rows, read_ledger
+from avsl_data.sources.source import CatalogClip
+from tests.data.faulty_site import LASTING, OK, PASSING, FaultySite, serving
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+ENTRIES = 300
+BUCKETS = 2
+KILLS = 20
+LIFE_S = (0.4, 1.6)
+"""A process is killed after a time in this range; it needs 0.4 s to begin."""
+
+REFUSE_EVERY = 70
+COUNTS = {
+    **dict.fromkeys(LASTING, 8),
+    **dict.fromkeys(PASSING, 12),
+    "down": 3,
+    "drip": 6,
+}
+POLICY = ("--attempts", "2", "--backoff", "0.02", "--timeout", "0.4", "--wait")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Path]) -> Path:
+    """Return a folder with the few videos behind all addresses."""
+    folder = tmp_path_factory.mktemp("videos")
+    good = make_video(folder / "good.mp4", 2)
+    make_video(folder / "tiny.mp4", 1)
+    mute = [
+        ffmpeg_executable(),
+        "-v",
+        "error",
+        "-i",
+        str(good),
+        "-c",
+        "copy",
+        "-an",
+        str(folder / "mute.mp4"),
+    ]
+    subprocess.run(mute, check=True)
+    (folder / "half.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 3])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a catalog of `ENTRIES` clips, one per address, faults spread over them."""
+    kinds = [kind for kind, count in COUNTS.items() for _ in range(count)]
+    kinds += [OK] * (ENTRIES - len(kinds))
+    random.Random(0).shuffle(kinds)
+    clips = []
+    for number, kind in enumerate(kinds):
+        video_id = f"{kind}{number:07d}"
+        url = f"demo:///videos/{video_id}.mp4"
+        clips.append(CatalogClip(f"{video_id}_000001", video_id, url, 1.0, 2.0, "red disc", "train"))
+    path = tmp_path_factory.mktemp("catalog") / "catalog.parquet"
+    write_catalog(clips, "demo", BUCKETS, path)
+    return path
+
+
+def command(catalog: Path, folder: Path, bucket: int, base_url: str) -> list[str]:
+    """Return the command that downloads a bucket."""
+    flags = {
+        "--catalog": catalog,
+        "--bucket": bucket,
+        "--clips": "clips",
+        "--ledger": f"ledger/{bucket:04d}.parquet",
+        "--base-url": base_url,
+    }
+    pairs = [str(item) for pair in flags.items() for item in pair]
+    return [sys.executable, "-m", "avsl_data", "download", *pairs, *POLICY]
+
+
+def finish(catalog: Path, folder: Path, base_url: str) -> None:
+    """Run the downloads of all buckets side by side to their end."""
+    folder.mkdir(exist_ok=True)
+    running = [
+        subprocess.Popen(command(catalog, folder, bucket, base_url), cwd=folder, stdout=subprocess.DEVNULL)
+        for bucket in range(BUCKETS)
+    ]
+    assert [process.wait() for process in running] == [0] * BUCKETS
+
+
+def preprocess(catalog: Path, folder: Path) -> list[bytes]:
+    """Decode every bucket and return the shards."""
+    running = [
+        subprocess.Popen(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "avsl_data",
+                    "preprocess",
+                    "--frame-time",
+                    "0.5",
+                    "--short-side",
+                    "32",
+                ),
+                *("--ledger", f"ledger/{bucket:04d}.parquet", "--catalog", str(catalog)),
+                *("--out", f"shards/{bucket:04d}.parquet"),
+            ],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        )
+        for bucket in range(BUCKETS)
+    ]
+    assert [process.wait() for process in running] == [0] * BUCKETS
+    return [(folder / f"shards/{bucket:04d}.parquet").read_bytes() for bucket in range(BUCKETS)]
+
+
+def settled_videos(folder: Path) -> set[str]:
+    """Return the videos whose clips are written down for good."""
+    rows = [row for path in folder.glob("ledger/*.jsonl") for row in journal_rows(path)]
+    return {row["video_id"] for row in rows if row["reason"] != "transient"}
+
+
+def kill_again_and_again(catalog: Path, folder: Path, site: FaultySite) -> list[tuple[set[str], int]]:
+    """Start and kill downloads; return after each kill what was settled and how many requests had come."""
+    folder.mkdir()
+    chance = random.Random(1)
+    seen: list[tuple[set[str], int]] = []
+    while len(seen) < KILLS:
+        running = [
+            subprocess.Popen(
+                command(catalog, folder, bucket, site.base_url),
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            for bucket in range(BUCKETS)
+        ]
+        for process in running:
+            time.sleep(chance.uniform(*LIFE_S) / BUCKETS)
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                seen.append((settled_videos(folder), len(site.requests)))
+            _, errors = process.communicate()
+            assert process.returncode in {0, -signal.SIGKILL}, errors.decode()
+    return seen
+
+
+def facts(folder: Path) -> list[dict[str, Any]]:
+    """Return of every clip what must not depend on when and how often the download ran."""
+    rows = [row for path in sorted(folder.glob("ledger/*.parquet")) for row in read_ledger(path)]
+    return [{**dataclasses.asdict(row), "when": None, "attempts": None} for row in rows]
+
+
+def test_nothing_is_lost_repeated_or_left_behind(tmp_path: Path, videos: Path, catalog: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    with serving(videos, FaultySite(refuse_every=REFUSE_EVERY)) as site:
+        seen = kill_again_and_again(catalog, killed, site)
+        finish(catalog, killed, site.base_url)
+    assert len(seen) >= KILLS
+    assert len({len(settled) for settled, _ in seen}) > KILLS // 2  # the kills came all along the way
+    assert site.refused >= 2
+
+    # Every clip is there and can be decoded, or has the one right reason.
+    rows = [row for path in sorted(killed.glob("ledger/*.parquet")) for row in read_ledger(path)]
+    assert sorted(row.clip_id for row in rows) == sorted(clip.clip_id for clip in read_catalog(catalog))
+    assert {row.clip_id: row.reason for row in rows} == {
+        row.clip_id: LASTING.get(row.clip_id[:4]) for row in rows
+    }
+    assert Counter(row.status for row in rows)["ok"] == ENTRIES - sum(COUNTS[kind] for kind in LASTING)
+    there = [row for row in rows if row.path is not None]
+    for row in there:
+        assert sha256_of(killed / str(row.path)) == row.sha256
+    for row in there[::20]:
+        verify(killed / str(row.path), 0.9)
+
+    # What was settled is not asked for again; a kill costs at most the video that was being fetched.
+    for settled, asked_before in seen:
+        assert not settled & set(site.requests[asked_before:])
+    assert sum(count - 1 for count in site.complete.values() if count > 1) <= len(seen)
+
+    # Nothing lies around but clips, ledgers, journals and locks.
+    found = {str(path.relative_to(killed)) for path in killed.rglob("*") if path.is_file()}
+    buckets = {
+        f"ledger/{bucket:04d}.{kind}" for bucket in range(BUCKETS) for kind in ("parquet", "jsonl", "lock")
+    }
+    assert found == buckets | {str(row.path) for row in there}
+
+    # A download that nothing disturbed gives the same shards, byte for byte.
+    with serving(videos, FaultySite(calm=True)) as calm:
+        finish(catalog, whole, calm.base_url)
+    assert facts(killed) == facts(whole)
+    assert preprocess(catalog, killed) == preprocess(catalog, whole)
