@@ -31,7 +31,6 @@ wildcard_constraints:
     dataset=r"[^/]+",
     experiment=r"[^/]+",
     owner=r"[^/]+",
-    protocol=r"[^/]+",
     recipe=r"[^/]+",
     seed=r"\d+",
     subset=r"[^/.]+",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from avsl_eval.protocol_table import SUITES
 from avsl_train.errors import TrainInputError
 from avsl_train.study import Split, Study, StudyError
 
@@ -83,20 +84,29 @@ class Plan:
         return [self.run_file(experiment, testset, seed, "run.json") for seed in self.study.seeds]
 
     def scores(self, experiment: str, testset: str) -> list[str]:
-        """Return the paths of an experiment's scores: every seed, subset and protocol of the study.
+        """Return the paths of an experiment's scores: every seed and subset, each under every protocol.
 
         Raises
         ------
         StudyError
-            The configuration has no such experiment or test set.
+            The configuration has no such experiment or test set, or a suite does not allow that its missing
+            clips count as 0.
         """
         self.study.check("experiments", experiment)
         self.study.check("testsets", testset)
+        test = self.study.testsets[testset]
+        for name in self.study.protocols:
+            suite = SUITES.get(name)
+            if suite and suite.missing not in {None, test.missing}:
+                raise StudyError(
+                    f"testsets.{testset}.missing is {test.missing!r}, but the suite {name!r} of protocols "
+                    f"wants {suite.missing!r}: name its protocols one by one ({', '.join(suite.protocols)}), "
+                    "or change missing"
+                )
         return [
-            f"results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.json"
+            f"results/{experiment}_{testset}/seed{seed}/{subset}.json"
             for seed in self.study.seeds
-            for subset in self.study.testsets[testset].subsets
-            for protocol in self.study.protocols
+            for subset in test.subsets
         ]
 
     def results(self, testset: str) -> list[str]:

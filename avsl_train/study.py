@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from avsl_eval import PROTOCOLS
+from avsl_eval.protocol_table import PROTOCOLS, SUITES
 from avsl_train.config import ExperimentConfig
 from avsl_train.errors import TrainInputError
 from avsl_train.explain import Fault, explain, nearest
@@ -112,7 +112,9 @@ class Study(_Strict):
     """The whole configuration of the workflow."""
 
     seeds: list[NonNegativeInt] = Field([0], min_length=1, description="One training per seed.")
-    protocols: list[Name] = Field(min_length=1, description="Protocols that every result is scored under.")
+    protocols: list[Name] = Field(
+        min_length=1, description="Protocols, or suites of them, that every result is scored under."
+    )
     report_testsets: list[Name] = Field(["demo"], description="Test sets of the default target.")
     report_experiments: list[Name] = Field(min_length=1, description="Experiments shown on a page.")
     mirror: str | None = Field(None, description="Folder with copies of the published lists.")
@@ -217,7 +219,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
 def _broken_references(study: Study) -> list[Fault]:
     """Find the names in the study that nothing defines."""
     uses: list[tuple[tuple[str, ...], Sequence[str], Mapping[str, Any]]] = [
-        (("protocols",), study.protocols, PROTOCOLS),
+        (("protocols",), study.protocols, {**PROTOCOLS, **SUITES}),
         (("report_experiments",), study.report_experiments, study.experiments),
         (("report_testsets",), study.report_testsets, study.testsets),
     ]

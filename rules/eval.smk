@@ -6,23 +6,24 @@ rule score:
         predictions=rules.predict.output.predictions,
         annotations=rules.subset_annotations.output.annotations,
     output:
-        scores="results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.json",
-        per_clip="results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.csv",
+        scores="results/{experiment}_{testset}/seed{seed}/{subset}.json",
+        per_clip="results/{experiment}_{testset}/seed{seed}/{subset}.csv",
     log:
-        "logs/results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.log",
+        "logs/results/{experiment}_{testset}/seed{seed}/{subset}.log",
     benchmark:
-        "logs/results/{experiment}_{testset}/seed{seed}/{subset}.{protocol}.benchmark.tsv"
+        "logs/results/{experiment}_{testset}/seed{seed}/{subset}.benchmark.tsv"
     threads: 1
     resources:
         mem_mb=1000,
     params:
+        protocols=study.protocols,
         missing=lambda w: study.testsets[w.testset].missing,
     message:
-        "Score {wildcards.experiment} on {wildcards.testset}, seed {wildcards.seed}: {wildcards.subset} under {wildcards.protocol}"
+        "Score {wildcards.experiment} on {wildcards.testset}, seed {wildcards.seed}: {wildcards.subset}"
     shell:
         "avsl-eval score --predictions {input.predictions} --annotations {input.annotations}"
-        " --protocol {wildcards.protocol} --missing {params.missing} --out {output.scores}"
-        " --per-clip {output.per_clip} &> {log}"
+        " --protocol {params.protocols} --missing {params.missing} --name {wildcards.experiment}"
+        " --out {output.scores} --per-clip {output.per_clip} &> {log}"
 
 
 rule collect:

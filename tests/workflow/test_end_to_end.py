@@ -118,5 +118,5 @@ def test_real_clips_are_scored_with_the_checkpoint_of_the_demo(
         f"sample_annotations={clips / 'annotations.json'}",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    scores = json.loads((folder / "results/xpl_sample/seed0/test.fixed.json").read_text())
+    scores = json.loads((folder / "results/xpl_sample/seed0/test.json").read_text())["protocols"]["fixed"]
     assert scores["n_expected"] == scores["n_scored"] == 6

@@ -36,7 +36,7 @@ def test_the_demo_trains_every_experiment_and_scores_it_under_every_protocol(sna
     found = jobs(planned.stdout + planned.stderr)
     assert found == {
         **{"render_site": 1, "catalog": 1, "annotations": 1, "download": 2, "preprocess": 2, "split": 1},
-        **{"subset_annotations": 2, "resolve": 4, "train": 4, "predict": 4, "score": 4 * 2 * 4, "collect": 4},
+        **{"subset_annotations": 2, "resolve": 4, "train": 4, "predict": 4, "score": 4 * 2, "collect": 4},
         **{"gallery": 1, "frames": 1, "report": 1, "demo": 1},
     }
 
@@ -97,11 +97,19 @@ def test_a_local_copy_of_the_clips_is_not_a_download(snakemake: Snakemake, tmp_p
     assert f"--from-folder {tmp_path}" in output
 
 
+def test_one_job_scores_under_all_protocols_and_suites(snakemake: Snakemake) -> None:
+    planned = snakemake("-n", "-p", "results/xpl_demo.json", "--config", "protocols=[lvs,strict]")
+    assert planned.returncode == 0, planned.stderr
+    output = planned.stdout + planned.stderr
+    assert jobs(output)["score"] == 2
+    assert output.count("--protocol lvs strict --missing error --name xpl") == 2
+
+
 def test_seeds_are_trained_and_scored_each(snakemake: Snakemake) -> None:
     planned = snakemake("-n", "results/xpl_demo.json", "--config", "seeds=[0,1,2]")
     assert planned.returncode == 0, planned.stderr
     found = jobs(planned.stdout + planned.stderr)
-    assert (found["train"], found["predict"], found["score"]) == (3, 3, 24)
+    assert (found["train"], found["predict"], found["score"]) == (3, 3, 6)
 
 
 def test_nested_keys_of_the_command_line_are_merged_into_the_file(
@@ -130,6 +138,14 @@ def test_nested_keys_of_the_command_line_are_merged_into_the_file(
         (["results/xlp_demo.json"], "experiments: unknown name 'xlp', did you mean 'xpl'?"),
         (["results/report_dmo.html"], "testsets: unknown name 'dmo', did you mean 'demo'?"),
         (["data/vgss/catalog.parquet"], "datasets: unknown name 'vgss', did you mean 'vggss'?"),
+        (
+            ["results/xpl_vggss.json", "--config", "protocols=[strict]"],
+            "testsets.vggss.missing is 'zero', but the suite 'strict' of protocols wants 'error'",
+        ),
+        (
+            ["demo", "--config", "protocols=[stict]"],
+            "protocols: unknown name 'stict', did you mean 'strict'?",
+        ),
         (["results/xpl_sample.json"], "--config sample_clips=FOLDER sample_annotations=FILE"),
     ],
 )
