@@ -49,11 +49,14 @@ def interpolation_matrix(
     >>> interpolation_matrix(2, 4, "bilinear", False).tolist()
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
-    out = np.arange(size_out, dtype=np.float64)
+    # Positions are rounded to float32, as both libraries do: where pixels rank within rounding of each other,
+    # this decides which of them is above the median.
+    one = np.float32
+    out = np.arange(size_out, dtype=np.float32)
     if align_corners:
-        position = out * ((size_in - 1) / (size_out - 1)) if size_out > 1 else np.zeros_like(out)
+        position = out * (one(size_in - 1) / one(max(1, size_out - 1)))
     else:
-        position = (out + 0.5) * (size_in / size_out) - 0.5
+        position = (out + one(0.5)) * (one(size_in) / one(size_out)) - one(0.5)
     if interpolation == "bilinear":
         # Both libraries clamp the position, so that the border is flat and not extrapolated.
         position = np.clip(position, 0, size_in - 1)
@@ -63,19 +66,33 @@ def interpolation_matrix(
         taps = [(0, 1 - f), (1, f)]
     else:
         taps = [(-1, _cubic(f + 1)), (0, _cubic(f)), (1, _cubic(1 - f)), (2, _cubic(2 - f))]
-    matrix = np.zeros((size_out, size_in))
+    matrix = np.zeros((size_out, size_in), np.float32)
     for offset, weight in taps:
         column = np.clip(base + offset, 0, size_in - 1).astype(np.intp)
         np.add.at(matrix, (np.arange(size_out), column), weight)
-    return matrix.astype(np.float32)
+    return matrix
 
 
-def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cubic(distance: Float32) -> Float32:
     """Evaluate the cubic convolution kernel at distances in [0, 2]."""
     d, a = distance, CUBIC_A
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.where(d <= 1, near, far)
+    return np.asarray(np.where(d <= 1, near, far), np.float32)
+
+
+@lru_cache(maxsize=64)
+def _reversed_weights(
+    size_in: int, size_out: int, interpolation: Interpolation, align_corners: bool
+) -> Float32:
+    """Return the weights with inputs last to first.
+
+    In that order a product of matrices with fused multiply-add rounds as torch's bilinear does: the product
+    with the second neighbour is rounded, and then the first one's is added in one step.
+    """
+    return np.ascontiguousarray(
+        interpolation_matrix(size_in, size_out, interpolation, align_corners)[:, ::-1]
+    )
 
 
 def resize(maps: NDArray[Any], size: int, interpolation: Interpolation, align_corners: bool) -> Float32:
@@ -108,9 +125,9 @@ def resize(maps: NDArray[Any], size: int, interpolation: Interpolation, align_co
     x = np.asarray(maps, dtype=np.float32)
     if x.shape[1:] == (size, size):
         return x
-    rows = interpolation_matrix(x.shape[1], size, interpolation, align_corners)
-    columns = interpolation_matrix(x.shape[2], size, interpolation, align_corners)
-    out = rows @ (x @ columns.T)
+    rows = _reversed_weights(x.shape[1], size, interpolation, align_corners)
+    columns = _reversed_weights(x.shape[2], size, interpolation, align_corners)
+    out = rows @ (np.ascontiguousarray(x[:, ::-1, ::-1]) @ columns.T)
     constant = x.min(axis=(1, 2)) == x.max(axis=(1, 2))
     if constant.any():  # rounding would turn it into noise, and minmax would blow that up to [0, 1]
         out[constant] = x[constant, :1, :1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from pathlib import Path
@@ -16,61 +15,141 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from avsl_eval import PROTOCOLS, Protocol, evaluate
+from avsl_eval.evaluate import evaluate_all
 from avsl_eval.maps import resize
 from avsl_eval.predictions import Predictions, open_predictions
 
 SIZE = 12
-SIMPLE = ("lvs", "ezvsl", "fixed", "adaptive")
+UNIVERSAL = 0.3
+F = np.float32
+EVERY = list(PROTOCOLS)
 
 
 def shrunk(name: str) -> Protocol:
-    return dataclasses.replace(PROTOCOLS[name], map_size=SIZE)
+    rule = dataclasses.replace(PROTOCOLS[name], map_size=SIZE)
+    return dataclasses.replace(rule, threshold_value=UNIVERSAL) if name == "vssl-eval" else rule
 
 
-def slow_resize(x: np.ndarray, size: int, align_corners: bool) -> list[list[float]]:
-    def taps(k: int, n: int) -> tuple[int, int, float]:
-        if align_corners:
-            position = k * (n - 1) / (size - 1)
-        else:
-            position = max(0.0, min(n - 1.0, (k + 0.5) * n / size - 0.5))
+UPSAMPLING = {
+    "lvs": ("bilinear", False),
+    "ezvsl": ("bilinear", True),
+    "ezvsl-val": ("bicubic", False),
+    "slavc": ("bicubic", True),
+    "slavc-absolute": ("bicubic", True),
+    "htf": ("bicubic", False),
+    "sspl": ("bilinear", False),
+    "ssltie": ("bilinear", False),
+    "sslalignment": ("bilinear", True),
+    "adaptive": ("bilinear", True),
+    "acl": ("bicubic", False),
+    "rethinking": ("bilinear", False),
+    "vssl-eval": ("bilinear", False),
+    "avsbench": ("bilinear", False),
+    "fixed": ("bilinear", False),
+    "strict-median": ("bilinear", False),
+    "strict-adaptive": ("bilinear", False),
+}
+
+
+def test_the_oracle_knows_every_protocol() -> None:
+    assert UPSAMPLING.keys() == PROTOCOLS.keys()
+
+
+def keys(d: float) -> float:
+    """Evaluate cubic convolution (Keys 1981) with a = -3/4."""
+    a, d = -0.75, abs(d)
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+def slow_resize(x: np.ndarray, size: int, interpolation: str, align_corners: bool) -> list[list[float]]:
+    def taps(k: int, n: int) -> list[tuple[int, float]]:
+        position = k * (n - 1) / (size - 1) if align_corners else (k + 0.5) * n / size - 0.5
+        if interpolation == "bicubic":
+            base = math.floor(position)
+            around = range(base - 1, base + 3)
+            return [(max(0, min(n - 1, i)), keys(position - i)) for i in around]
+        position = max(0.0, min(n - 1.0, position))
         low = min(math.floor(position), n - 1)
-        return low, min(low + 1, n - 1), position - low
+        return [(low, 1 - position + low), (min(low + 1, n - 1), position - low)]
 
     h, w = x.shape
-    out = []
-    for i in range(size):
-        a, b, f = taps(i, h)
-        row = []
-        for j in range(size):
-            c, d, g = taps(j, w)
-            top = x[a, c] * (1 - g) + x[a, d] * g
-            bottom = x[b, c] * (1 - g) + x[b, d] * g
-            row.append(float(top * (1 - f) + bottom * f))
-        out.append(row)
-    return out
+    return [
+        [sum(a * b * float(x[r, c]) for r, a in taps(i, h) for c, b in taps(j, w)) for j in range(size)]
+        for i in range(size)
+    ]
 
 
-def slow_minmax(values: list[float]) -> list[float]:
+def slow_minmax(values: list[Any], constant: Any = None) -> list[Any]:
     low, high = min(values), max(values)
-    return (
-        list(values) if low == high else [float(np.float32(v - low) / np.float32(high - low)) for v in values]
-    )
+    if low == high:
+        return list(values) if constant is None else [constant] * len(values)
+    return [F(F(v - low) / F(high - low)) for v in values]
 
 
-def slow_mask(values: list[float], name: str, k: int) -> list[bool]:
-    n = len(values)
-    if name == "lvs":
-        p = [float(np.float32(1 - q)) for q in slow_minmax([-v for v in values])]
+def slow_sigmoid(v: Any) -> Any:
+    return F(1 / (1 + math.exp(-float(v))))
+
+
+def slow_order(n: int) -> list[int]:
+    """Return the pixels in the order of SplitMix64's output for their numbers."""
+    wide = (1 << 64) - 1
+
+    def mixed(index: int) -> int:
+        z = (index + 1) * 0x9E3779B97F4A7C15 & wide
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & wide
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & wide
+        return z ^ (z >> 31)
+
+    return sorted(range(n), key=mixed)
+
+
+def slow_masks(  # noqa: PLR0911  (one return per rule)
+    raw: list[Any], name: str, k: int
+) -> list[tuple[list[bool], list[Any], Any]]:
+    """Return (mask, p, t) of a rule's only threshold, or of each."""
+    x, n = [F(v) for v in raw], len(raw)
+    if name in ("lvs", "ssltie"):
+        p = [F(F(1) - q) for q in slow_minmax([-v for v in x])]
         t = sorted(p)[n // 2]
-        return [v > t or v >= 1 for v in p]
+        return [([v > t or v >= 1 for v in p], p, t)]
+    if name in ("ezvsl", "ezvsl-val", "slavc"):
+        s = [F(F(v * F(0.015)) + F(0.5)) for v in x] if name == "slavc" else x
+        p = slow_minmax(s)
+        t = sorted(p)[n // 2]
+        return [([v >= t for v in p], p, t)]
+    if name == "slavc-absolute":
+        p = [F(F(v * F(0.015)) + F(0.5)) for v in x]
+        return [([v >= 0.5 for v in p], p, 0.5)]
+    if name == "htf":
+        p = slow_minmax(x, constant=math.nan)
+        t = math.nan if math.isnan(p[0]) else sorted(p)[n // 2]
+        return [([v > t or v >= 1 for v in p], p, t)]
+    if name == "sspl":
+        p = slow_minmax(x, constant=F(0))
+        return [([v >= 0.5 for v in p], p, 0.5)]
+    if name in ("sslalignment", "adaptive"):
+        p = slow_minmax(x)
+        t = sorted(p)[n - (k or n // 2) if name == "adaptive" else n // 2]
+        return [([v > t for v in p], p, t)]
+    if name == "acl":
+        p = [slow_sigmoid(v) for v in x]
+        return [([v >= F(j / 20) for v in p], p, j / 20) for j in range(1, 20)]
+    if name == "rethinking":
+        p = slow_minmax(x, constant=math.nan)
+        t = math.nan if math.isnan(p[0]) else sorted(p)[n // 2]
+        return [([not (v < t) and v >= 0.5 for v in p], p, 0.5)]
+    if name == "vssl-eval":
+        return [([v > F(UNIVERSAL) for v in x], x, UNIVERSAL)]
+    if name == "avsbench":
+        p = [slow_sigmoid(v) for v in x]
+        return [([v > 0.5 for v in p], p, 0.5)]
     if name == "fixed":
-        return [v >= 0.5 for v in values]
-    p = slow_minmax(values)
-    if name == "ezvsl":
-        t = sorted(p)[n // 2]
-        return [v >= t for v in p]
-    t = sorted(p)[n - (k or n // 2)]
-    return [v > t for v in p]
+        return [([v >= 0.5 for v in x], x, 0.5)]
+    area = n // 2 if name == "strict-median" else k or n // 2
+    chosen = sorted(slow_order(n), key=lambda i: -x[i])[:area]  # a stable sort keeps the order of ties
+    return [([i in set(chosen) for i in range(n)], x, x[chosen[-1]])]
 
 
 def slow_ciou(mask: list[bool], truth: list[float]) -> float:
@@ -79,6 +158,12 @@ def slow_ciou(mask: list[bool], truth: list[float]) -> float:
         intersection += g if m else 0
         denominator += g + (1 if m and g == 0 else 0)
     return intersection / denominator if denominator else math.nan
+
+
+def slow_best(candidates: list[tuple[list[bool], list[Any], Any]], truth: list[float]) -> tuple[float, Any]:
+    """Return the cIoU that is reported of one clip, and its candidate: the first that reaches 0.5."""
+    scored = [(slow_ciou(candidate[0], truth), candidate) for candidate in candidates]
+    return next((s for s in scored if s[0] >= 0.5), scored[0])
 
 
 def slow_truth(boxes: list[list[float]], consensus: bool) -> list[float]:
@@ -99,59 +184,75 @@ def box(draw: st.DrawFn) -> list[float]:
     return [min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]
 
 
-def values() -> st.SearchStrategy[Any]:
-    # Sixteenths survive all arithmetic exactly: ties are ties in both evaluators; few values make many ties.
-    return st.integers(0, 16).map(lambda v: v / 16)
+boxes_of_a_clip = st.lists(box(), min_size=1, max_size=3)
+
+
+def values(name: str) -> st.SearchStrategy[Any]:
+    # Sixteenths: few values make many ties, constant maps among them.
+    low = 0 if name == "fixed" else -16
+    return st.integers(low, 16).map(lambda v: v / 16)
+
+
+@st.composite
+def map_of_full_size(draw: st.DrawFn, name: str) -> np.ndarray:
+    fill = draw(values(name))
+    return draw(hnp.arrays(np.float32, (SIZE, SIZE), elements=values(name), fill=st.just(fill)))
 
 
 @settings(max_examples=60, deadline=None)
-@pytest.mark.parametrize("name", SIMPLE)
-@given(
-    heatmap=hnp.arrays(np.float32, (SIZE, SIZE), elements=values()),
-    boxes=st.lists(box(), min_size=1, max_size=3),
-)
-def test_maps_of_full_size(name: str, heatmap: np.ndarray, boxes: list[list[float]]) -> None:
+@pytest.mark.parametrize("name", EVERY)
+@given(data=st.data(), boxes=boxes_of_a_clip)
+def test_maps_of_full_size(name: str, data: st.DataObject, boxes: list[list[float]]) -> None:
+    heatmap = data.draw(map_of_full_size(name))
     truth = slow_truth(boxes, consensus=False)
-    mask = slow_mask([float(v) for v in heatmap.ravel()], name, sum(g > 0 for g in truth))
+    candidates = slow_masks(list(heatmap.ravel()), name, sum(g > 0 for g in truth))
+    expected, (_, p, t) = slow_best(candidates, truth)
     scores = evaluate({"a": heatmap}, {"a": boxes}, shrunk(name))
-    found, expected = float(scores.per_clip.loc["a", "ciou"]), slow_ciou(mask, truth)
+    found = float(scores.per_clip.loc["a", "ciou"])
     assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
     assert scores.per_clip.loc["a", "status"] == ("undefined" if math.isnan(expected) else "scored")
+    if PROTOCOLS[name].is_rank_rule:
+        assert scores.tied["n"] == (sum(v == t for v in p) > 1)
 
 
 @settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("align_corners", [False, True])
 @given(
     heatmap=hnp.arrays(
         np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.floats(-8, 8, width=32)
     )
 )
-def test_resize(heatmap: np.ndarray, align_corners: bool) -> None:
-    ours = resize(heatmap[None], SIZE, "bilinear", align_corners)[0]
-    np.testing.assert_allclose(
-        ours, slow_resize(heatmap.astype(float), SIZE, align_corners), rtol=0, atol=5e-6
-    )
+def test_resize(heatmap: np.ndarray, interpolation: Any, align_corners: bool) -> None:
+    ours = resize(heatmap[None], SIZE, interpolation, align_corners)[0]
+    slow = slow_resize(heatmap, SIZE, interpolation, align_corners)
+    np.testing.assert_allclose(ours, slow, rtol=0, atol=2e-5)
 
 
-@settings(max_examples=40, deadline=None)
-@pytest.mark.parametrize("name", SIMPLE)
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("name", EVERY)
 @given(
-    heatmap=hnp.arrays(np.float32, (5, 7), elements=st.floats(0, 1, width=32), unique=True),
-    boxes=st.lists(box(), min_size=1, max_size=2),
+    heatmap=hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+        elements=st.floats(0, 1, width=32),
+        unique=True,
+    ),
+    boxes=boxes_of_a_clip,
 )
 def test_low_resolution_maps(name: str, heatmap: np.ndarray, boxes: list[list[float]]) -> None:
-    rule = shrunk(name)
     truth = slow_truth(boxes, consensus=False)
-    p = [v for row in slow_resize(heatmap.astype(float), SIZE, rule.align_corners) for v in row]
-    mask = slow_mask(p, name, sum(g > 0 for g in truth))
-    found = evaluate({"a": heatmap}, {"a": boxes}, rule).per_clip.loc["a", "ciou"]
-    expected = slow_ciou(mask, truth)
-    assert math.isnan(expected) == math.isnan(found)
-    # Float32 rounding may move pixels that are that close to each other across the threshold.
-    ranked = sorted(p)
-    near = sum(b - a < 1e-5 for a, b in itertools.pairwise(ranked))
-    slack = 2 * near / max(1, sum(g > 0 for g in truth)) if near else 1e-12
-    assert math.isnan(expected) or abs(found - expected) <= slack
+    upsampled = [v for row in slow_resize(heatmap, SIZE, *UPSAMPLING[name]) for v in row]
+    candidates = slow_masks(upsampled, name, sum(g > 0 for g in truth))
+    expected, (_, p, t) = slow_best(candidates, truth)
+    found = float(evaluate({"a": heatmap}, {"a": boxes}, shrunk(name)).per_clip.loc["a", "ciou"])
+    # Float32 rounding of the upsampling may carry values that are this close to a threshold across it.
+    thresholds = [c[2] for c in candidates] if name == "acl" else [t, sorted(p)[len(p) // 2]]
+    near = max(sum(abs(v - u) < 1e-5 for v in p) for u in thresholds)
+    if near <= (PROTOCOLS[name].is_rank_rule or name == "rethinking"):
+        assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    elif name != "acl" and not math.isnan(expected):
+        assert abs(found - expected) <= 2 * near / max(1, sum(g > 0 for g in truth))
 
 
 def test_consensus_truth(tmp_path: Path) -> None:
@@ -166,20 +267,50 @@ def test_consensus_truth(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     maps = {f"c{k}": rng.integers(0, 17, (SIZE, SIZE)).astype(np.float32) / 16 for k in range(8)}
-    for name in SIMPLE:
-        found = evaluate(maps, path, shrunk(name)).per_clip["ciou"]
+    for name in EVERY:
+        found = evaluate(maps, path, shrunk(name))
         for k, b in enumerate(boxes):
             truth = slow_truth(b, consensus=True)
-            mask = slow_mask([float(v) for v in maps[f"c{k}"].ravel()], name, sum(g > 0 for g in truth))
-            assert found[f"c{k}"] == pytest.approx(slow_ciou(mask, truth), nan_ok=True)
+            candidates = slow_masks(list(maps[f"c{k}"].ravel()), name, sum(g > 0 for g in truth))
+            chosen = candidates[0]
+            if name == "acl":
+                chosen = next(c for c in candidates if c[2] == found.sections["sweep"]["chosen"])
+            expected = slow_ciou(chosen[0], truth)
+            assert found.per_clip["ciou"][f"c{k}"] == pytest.approx(expected, nan_ok=True), name
 
 
-@pytest.mark.parametrize("name", SIMPLE)
-def test_a_clip_does_not_depend_on_its_neighbours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_reports_its_best_threshold() -> None:
+    rng = np.random.default_rng(5)
+    maps = {f"c{k}": (6 * rng.random((SIZE, SIZE)) - 3).astype(np.float32) for k in range(12)}
+    boxes = {i: [np.sort(rng.random((2, 2)), axis=0).ravel().tolist()] for i in maps}
+    scores = evaluate(maps, boxes, shrunk("acl"))
+    slow = []
+    for clip_id, heatmap in maps.items():
+        truth = slow_truth([[int(v * SIZE) / SIZE for v in b] for b in boxes[clip_id]], consensus=False)
+        slow.append([slow_ciou(c[0], truth) for c in slow_masks(list(heatmap.ravel()), "acl", 0)])
+    share = [float(np.mean([clip[k] >= 0.5 for clip in slow])) for k in range(19)]
+    rows = scores.sections["sweep"]["rows"]
+    assert [row["threshold"] for row in rows] == [k / 20 for k in range(1, 20)]
+    assert [row["metrics"]["ciou@0.5"] for row in rows] == share
+    assert scores.metrics["ciou@0.5"] == max(share)
+    assert scores.sections["sweep"]["chosen"] == (share.index(max(share)) + 1) / 20
+
+
+def test_a_clip_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     maps = {f"c{k}": rng.random((7, 7) if k % 3 else (9, 14), dtype=np.float32) for k in range(23)}
     boxes = {i: [[0.1, 0.2, 0.6, 0.9]] for i in maps}
-    together = evaluate(maps, boxes, name).per_clip["ciou"]
+    rules = [
+        dataclasses.replace(PROTOCOLS[n], threshold_value=0.3) if n == "vssl-eval" else n for n in PROTOCOLS
+    ]
+    together = evaluate_all(maps, boxes, rules)
+    one_by_one = {name: evaluate(maps, boxes, found.protocol) for name, found in together.items()}
     monkeypatch.setattr(Predictions.chunks, "__defaults__", (1,))
-    alone = evaluate(open_predictions(dict(reversed(maps.items()))), boxes, name).per_clip["ciou"]
-    assert together.equals(alone)
+    alone = evaluate_all(open_predictions(dict(reversed(maps.items()))), boxes, rules)
+    for name, found in together.items():
+        assert found.per_clip.equals(alone[name].per_clip), name
+        assert (found.metrics, found.intervals, found.context) == (
+            one_by_one[name].metrics,
+            one_by_one[name].intervals,
+            one_by_one[name].context,
+        )

@@ -131,7 +131,7 @@ def test_the_centre_prior_is_half_on_the_circle_of_half_the_image() -> None:
 def test_weights_of_a_resize_sum_to_one(interpolation: Any, align_corners: bool, size: int) -> None:
     matrix = interpolation_matrix(size, 20, interpolation, align_corners)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(matrix, matrix[::-1, ::-1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(matrix, matrix[::-1, ::-1], rtol=0, atol=5e-6)  # positions are float32
 
 
 def test_bad_boxes_are_listed_and_their_clips_stay() -> None:
