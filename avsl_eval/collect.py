@@ -22,11 +22,8 @@ from avsl_eval.results_file import (
     Results,
     collected_warnings,
     file_rows,
-    read_results,
     subset_of,
 )
-
-__all__ = ["Results", "RunSource", "ScoresSource", "collect", "parse_run", "parse_scores", "read_results"]
 
 _SEED_FOLDER = re.compile(r"seed(\d+)")
 _COMMON_KEYS = ("config_digest", "commit", "device", "versions", "steps")

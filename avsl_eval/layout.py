@@ -224,7 +224,8 @@ def escape_latex(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Drop line breaks, and the blanks that align numbers in plain text."""
+    return " ".join(text.split()).replace("[ ", "[")
 
 
 FORMATS: MappingProxyType[str, Callable[[Table], str]] = MappingProxyType(

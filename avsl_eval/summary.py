@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from avsl_eval.errors import EvalInputError
+from avsl_eval.report_text import REFERENCE_NAMES
 from avsl_eval.results_file import Results
-
-REFERENCE_NAMES = {
-    "ceiling": "ceiling of the rule",
-    "center_prior": "centred disc",
-    "whole_image": "whole image",
-}
-"""What the context answers are called where people read."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def _compare(subset: str, results: Sequence[Results]) -> Comparison:
     ]
     rows += [
         Row(text, False, {p: answers[name] for p, answers in context.items() if name in answers})
-        for name, text in (REFERENCE_NAMES | {"mean_truth_prior": "mean ground truth"}).items()
+        for name, text in REFERENCE_NAMES.items()
         if any(name in answers for answers in context.values())
     ]
     return Comparison(subset, sizes.pop(), tuple(rules), rules, tuple(rows))

@@ -95,6 +95,7 @@ def test_escapes() -> None:
         r"\&\%\$\#\_\{\}"
     )
     assert escape_markdown("<b>*x*\n`y`") == r"\<b\>\*x\* \`y\`"
+    assert escape_latex("3.8 [ 2.5,  5.5]") == "3.8 [2.5, 5.5]"
     assert escape_markdown("R & B &lt;") == r"R & B \&lt;"
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from avsl_eval import evaluate
 from avsl_eval.__main__ import main
-from avsl_eval.collect import read_results
 from avsl_eval.gallery import choose
+from avsl_eval.results_file import read_results
 
 PROTOCOLS = ("ezvsl", "fixed")
 SUBSETS = {"heard": 9, "unheard": 6}

@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 
 from avsl_eval.__main__ import main
-from avsl_eval.collect import read_results
+from avsl_eval.results_file import read_results
 
 from .conftest import Browser
+
+pytestmark = pytest.mark.xdist_group("browser")  # with the tests that share its Chromium
 
 SUBSETS = {"heard": 9, "unheard": 6}
 PROTOCOLS = ("ezvsl", "fixed", "acl")
