@@ -296,7 +296,7 @@ class _Run:
                 n_expected=len(clips),
                 missing=absent,
                 columns=self.columns(one),
-                curve=one.curve(),
+                curve=one.curve(self.context),
                 tied=tied[key],
                 evaluation=evaluation,
                 breakdown=one.breakdown(labels, n_boxes),

@@ -19,7 +19,7 @@ from avsl_eval.predictions import open_predictions
 from avsl_eval.protocol import Protocol
 from avsl_eval.report_gallery import Card, Frame, Gallery, GalleryClip
 from avsl_eval.results_file import Results
-from avsl_eval.truth import AnnotatedClip, Annotations, rasterise, read_annotations
+from avsl_eval.truth import AnnotatedClip, Annotations, read_annotations
 
 _EMPTY_SIZE = (320, 240)
 """Width and height of the panel where a frame is absent."""
@@ -96,18 +96,22 @@ def _subset_clips(
     truth = {clip.clip_id: clip for clip in annotations.clips}
     wanted = {pick.clip_id for pick in picks}
     methods = [_holder(place, r, subset, protocol, wanted) for place, r in holders]
-    return [
-        GalleryClip(
-            pick.clip_id,
-            truth[pick.clip_id].label,
-            subset,
-            pick.kind,
-            truth[pick.clip_id].boxes,
-            read_frame(frames, pick.clip_id),
-            tuple(_card(method, truth[pick.clip_id], rule, annotations) for method in methods),
+    clips = []
+    for pick in picks:
+        clip = truth[pick.clip_id]
+        clips.append(
+            GalleryClip(
+                clip.clip_id,
+                clip.label,
+                subset,
+                pick.kind,
+                clip.boxes,
+                read_frame(frames, clip.clip_id),
+                tuple(_card(method, clip, rule, annotations) for method in methods),
+                None if clip.mask is None else clip.levels(rule.map_size, annotations.truth) > 0,
+            )
         )
-        for pick in picks
-    ]
+    return clips
 
 
 def _annotations(results: Results, subset: str, protocol: str) -> Annotations:
@@ -141,8 +145,8 @@ def _card(method: _Holder, clip: AnnotatedClip, rule: Protocol, annotations: Ann
         why = str(method.reason.get(clip.clip_id, "not in the predictions file"))
         return Card(method.place, method.name, method.ciou[clip.clip_id], why_absent=why)
     p = to_probability(heatmap[None], rule)
-    truth = rasterise(clip.boxes, rule.map_size, annotations.truth)
-    mask = binarise(p, rule, [int(np.count_nonzero(truth))])[0]
+    true_pixels = int(np.count_nonzero(clip.levels(rule.map_size, annotations.truth)))
+    mask = binarise(p, rule, [true_pixels])[0]
     return Card(method.place, method.name, method.ciou[clip.clip_id], np.nan_to_num(p[0]), mask)
 
 

@@ -92,9 +92,9 @@ def render(page: Page, gallery: Gallery) -> str:
     links = [("overview", "Overview"), *((anchors[p], p) for p in protocols)]
     links += [("gallery", "Gallery"), ("provenance", "Provenance")]
     script = _resource("report.js").strip()
-    subsets = {panel.subset: panel.n_clips for panel in page.panels}
+    subsets = {panel.subset: panel.clips for panel in page.panels}
     counted = ", ".join(
-        f"{n} clips" if subset == WHOLE else f"{name(subset)} ({n} clips)" for subset, n in subsets.items()
+        clips if subset == WHOLE else f"{name(subset)} ({clips})" for subset, clips in subsets.items()
     )
     return Template(_resource("report.html")).substitute(
         policy=_policy(f"\n{script}\n"),
@@ -151,7 +151,7 @@ def _sentence(text: object) -> str:
 
 def _panel(panel: Panel, key: str, titled: bool) -> str:
     first, *others = panel.metrics()
-    title = f"<h3>{name(panel.subset)}<small>{panel.n_clips} clips</small></h3>" if titled else ""
+    title = f"<h3>{name(panel.subset)}<small>{panel.clips}</small></h3>" if titled else ""
     more = "".join(interval_bars(panel, metric) for metric in others)
     folded = (
         f"<details><summary>Intervals of the other metrics</summary>"

@@ -57,14 +57,15 @@ def read_page(results: Sequence[Results]) -> Page:
 def _panel(subset: str, protocol: str, results: Sequence[Results]) -> Panel:
     methods: list[Method | None] = []
     references: tuple[Reference, ...] = ()
-    n_clips = 0
+    n_clips = n_silent = 0
     for r in results:
         found = r.subsets.get(subset, {}).get("protocols", {}).get(protocol)
         methods.append(None if found is None else _method(r.name, found))
         if found is not None:
             n_clips = r.subsets[subset]["n_expected"]
-            references = references or references_of(found["context"])
-    return Panel(subset, protocol, n_clips, tuple(methods), references)
+            n_silent = r.subsets[subset]["testset"]["n_silent"]
+            references = references or references_of(found["context"], found.get("curve", {}))
+    return Panel(subset, protocol, n_clips, tuple(methods), references, n_silent)
 
 
 def _method(name: str, found: Mapping[str, Any]) -> Method:
@@ -76,7 +77,7 @@ def _method(name: str, found: Mapping[str, Any]) -> Method:
             metric: estimate(pooled, [seed[metric]["value"] for seed in seeds])
             for metric, pooled in found["pooled"].items()
         },
-        curve=curve_of(found.get("curve")),
+        curve=curve_of(found.get("curve", {})),
         breakdown={
             str(division): tuple(
                 Group(str(row["name"]), int(row["n"]), {m: estimate(v) for m, v in row["metrics"].items()})
@@ -117,13 +118,15 @@ def estimate(found: Any, seeds: Sequence[float] = ()) -> Estimate:
     return Estimate(float(found["value"]), low, high, tuple(seeds))
 
 
-def curve_of(found: Mapping[str, Sequence[float]] | None) -> Curve:
+def curve_of(found: Mapping[str, Any], answer: str | None = None) -> Curve:
     """Understand a success curve of a file.
 
     Parameters
     ----------
     found
-        ``thresholds`` and ``share``, or None.
+        ``thresholds``, ``share``, and ``context`` with the shares of its answers; any may be absent.
+    answer
+        Whose curve of the context; None for the method's.
 
     Returns
     -------
@@ -135,16 +138,19 @@ def curve_of(found: Mapping[str, Sequence[float]] | None) -> Curve:
     >>> curve_of({"thresholds": [0.0, 0.5], "share": [1.0, 0.25]})
     ((0.0, 1.0), (0.5, 0.25))
     """
-    return tuple(zip(found["thresholds"], found["share"], strict=True)) if found else ()
+    share = found.get("share") if answer is None else found.get("context", {}).get(answer)
+    return tuple(zip(found["thresholds"], share, strict=True)) if share else ()
 
 
-def references_of(context: Mapping[str, Any]) -> tuple[Reference, ...]:
+def references_of(context: Mapping[str, Any], curve: Mapping[str, Any]) -> tuple[Reference, ...]:
     """Understand the answers that scores are read against.
 
     Parameters
     ----------
     context
-        Answer to metrics, and to its ``curve`` where the file has one.
+        Answer to metrics.
+    curve
+        As for `curve_of`.
 
     Returns
     -------
@@ -156,8 +162,8 @@ def references_of(context: Mapping[str, Any]) -> tuple[Reference, ...]:
         Reference(
             key,
             REFERENCE_NAMES.get(key, key),
-            {m: estimate(v) for m, v in context[key].items() if m != "curve"},
-            curve_of(context[key].get("curve")),
+            {m: estimate(v) for m, v in context[key].items()},
+            curve_of(curve, key),
         )
         for key in [*known, *(key for key in context if key not in REFERENCE_NAMES)]
     )

@@ -65,7 +65,23 @@ class Card:
 
 @dataclass(frozen=True)
 class GalleryClip:
-    """Hold a clip of the gallery: why it was chosen, its truth (boxes xyxy in [0, 1]), cards of methods."""
+    """Hold a clip of the gallery.
+
+    Parameters
+    ----------
+    clip_id, label, subset
+        Of the clip.
+    kind
+        Why it was chosen.
+    boxes : float [n, 4]
+        Its annotated boxes, xyxy in [0, 1].
+    frame
+        Its picture.
+    cards
+        One per method.
+    true_mask : bool [S, S] or None
+        Its annotated mask, where truth is a mask.
+    """
 
     clip_id: str
     label: str
@@ -74,6 +90,7 @@ class GalleryClip:
     boxes: NDArray[np.floating]
     frame: Frame
     cards: tuple[Card, ...]
+    true_mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,7 @@ def legend() -> str:
     lines = "".join(
         '<li><svg viewBox="0 0 38 16" aria-hidden="true">'
         f'<path class="{kind}-case" d="M2 8H36"/><path class="{kind}" d="M2 8H36"/></svg>{text}</li>'
-        for kind, text in (("mask", "outline of the mask under the rule"), ("truth", "annotated box"))
+        for kind, text in (("mask", "outline of the mask under the rule"), ("truth", "annotated"))
     )
     return (
         f'<ul class="legend"><li><span class="ramp" style="background:linear-gradient(90deg, {ramp})"></span>'
@@ -145,7 +162,7 @@ def controls(names: Sequence[str]) -> str:
     )
     layers = "".join(
         f'<label><input type="checkbox" data-layer="{key}" checked autocomplete="off"> {text}</label>'
-        for key, text in (("heat", "heatmap"), ("outline", "mask"), ("boxes", "boxes"))
+        for key, text in (("heat", "heatmap"), ("outline", "mask"), ("boxes", "annotation"))
     )
     return (
         f'<form class="controls" hidden><label>Order <select name="order" autocomplete="off">{options}'
@@ -233,7 +250,7 @@ def _card(card: Card, clip: GalleryClip, use: str) -> str:
         layers.append(_heatmap_layers(card.values, card.mask, width, height))
     else:
         messages.append(f"no prediction: {card.why_absent}")
-    layers.append(_box_layer(clip.boxes, width, height))
+    layers.append(_truth_layer(clip, width, height))
     score = "cIoU 0/0" if math.isnan(card.ciou) else f"cIoU {card.ciou:.2f}"
     notes = "".join(f"<small>{escape(message)}</small>" for message in messages)
     label = "; ".join([f"{card.method} on {clip.label} {clip.clip_id}: {score}", *messages])
@@ -247,19 +264,27 @@ def _card(card: Card, clip: GalleryClip, use: str) -> str:
 
 def _heatmap_layers(values: NDArray[np.floating], mask: NDArray[np.bool_], width: int, height: int) -> str:
     """Draw the map and the outline of its mask, exactly those that were scored."""
-    size = len(mask)
-    outline = outline_path(mask)
     return (
         f'<image class="heat" width="{width}" height="{height}" preserveAspectRatio="none" '
         f'href="{data_uri(overlay_png(values), "image/png")}"/>'
-        f'<g class="outline" transform="scale({width / size:.5g} {height / size:.5g})">'
-        f'<path class="mask-case" d="{outline}"/><path class="mask" d="{outline}"/></g>'
+        f'<g class="outline">{_outline(mask, width, height, "mask")}</g>'
     )
 
 
-def _box_layer(boxes: NDArray[np.floating], width: int, height: int) -> str:
+def _truth_layer(clip: GalleryClip, width: int, height: int) -> str:
+    if clip.true_mask is not None:
+        return f'<g class="boxes">{_outline(clip.true_mask, width, height, "truth")}</g>'
     parts = []
-    for x0, y0, x1, y1 in np.clip(boxes, 0, 1) * (width, height, width, height):
+    for x0, y0, x1, y1 in np.clip(clip.boxes, 0, 1) * (width, height, width, height):
         place = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
         parts.append(f'<rect class="truth-case" {place}/><rect class="truth" {place}/>')
     return f'<g class="boxes">{"".join(parts)}</g>'
+
+
+def _outline(mask: NDArray[np.bool_], width: int, height: int, kind: str) -> str:
+    rows, columns = mask.shape
+    path = outline_path(mask)
+    return (
+        f'<g transform="scale({width / columns:.5g} {height / rows:.5g})">'
+        f'<path class="{kind}-case" d="{path}"/><path class="{kind}" d="{path}"/></g>'
+    )

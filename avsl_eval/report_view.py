@@ -103,6 +103,8 @@ class Panel:
         In the order of the page; None where a method was not scored.
     references
         What scores are read against.
+    n_silent
+        Clips of those in which nothing sounds; no metric here is over them.
     """
 
     subset: str
@@ -110,11 +112,18 @@ class Panel:
     n_clips: int
     methods: tuple[Method | None, ...]
     references: tuple[Reference, ...]
+    n_silent: int = 0
 
     @property
     def title(self) -> str:
         """The subset and the protocol, as plain text."""
         return f"{'all clips' if self.subset == WHOLE else self.subset} under {self.protocol}"
+
+    @property
+    def clips(self) -> str:
+        """How many clips there are, as plain text."""
+        silent = f", in {self.n_silent} of which nothing sounds" if self.n_silent else ""
+        return f"{self.n_clips} clips{silent}"
 
     def scored(self) -> list[tuple[int, Method]]:
         """Return the methods that were scored, with their places on the page.

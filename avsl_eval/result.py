@@ -19,7 +19,8 @@ protocols; fractions, never percent::
         metrics                       {metric: {value, ci95}}, over sounding clips
         context                       {ceiling | center_prior | mean_truth_prior | whole_image:
                                       {metric: {value}}}: the same rule, the same clips
-        curve                         {thresholds, share}: share of clips with cIoU >= threshold
+        curve                         {thresholds, share, context: {answer: share}}: share of clips with
+                                      cIoU >= threshold
         tied                          {n, share, clips, n_large}: maps with other pixels equal to the
                                       threshold (at most 20 ids), and with more than 1 % of all pixels
         breakdown                     {class | size | n_boxes | ...: [{name, n, metrics}]}
@@ -131,7 +132,7 @@ class Scores:
     columns
         Columns of `per_clip`.
     curve
-        ``thresholds`` and ``share``: the share of clips with cIoU >= threshold.
+        ``thresholds`` and ``share``: the share of clips with cIoU >= threshold; ``context``: of its answers.
     tied
         Keys n, share, clips, n_large.
     evaluation
@@ -150,7 +151,7 @@ class Scores:
     n_expected: int
     missing: tuple[str, ...]
     columns: Mapping[str, Sequence[Any]] = field(repr=False)
-    curve: Mapping[str, Sequence[float]] = field(repr=False)
+    curve: Mapping[str, Any] = field(repr=False)
     tied: Mapping[str, Any]
     evaluation: Evaluation
     breakdown: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)

@@ -75,10 +75,17 @@ class Found:
             found[answer][POINTING] = float(pointing[answer][self.sounding].mean())
         return found
 
-    def curve(self) -> dict[str, list[float]]:
-        """Return the share of clips with cIoU >= x at the thresholds of the AUC."""
-        share = (self.ciou[self.sounding][:, None] >= AUC_THRESHOLDS).mean(axis=0)
-        return {"thresholds": AUC_THRESHOLDS.tolist(), "share": share.tolist()}
+    def curve(self, context: Context) -> dict[str, Any]:
+        """Return the share of clips with cIoU >= x at the AUC's thresholds, of the context's answers too."""
+        return {
+            "thresholds": AUC_THRESHOLDS.tolist(),
+            "share": self._share(self.ciou),
+            "context": {answer: self._share(ciou) for answer, ciou in context.ciou(self.protocol).items()},
+        }
+
+    def _share(self, ciou: Float64) -> list[float]:
+        share: list[float] = (ciou[self.sounding][:, None] >= AUC_THRESHOLDS).mean(axis=0).tolist()
+        return share
 
     def tied(self, clip_ids: Sequence[str]) -> dict[str, Any]:
         """Return how many maps have other pixels equal to the threshold."""

@@ -17,6 +17,8 @@ from avsl_eval.report_view import Estimate, Group, Method, Page, Panel, Referenc
 
 from .conftest import Browser
 
+pytestmark = pytest.mark.xdist_group("browser")  # one Chromium for all
+
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> \"'& \u05e9\u05dc\u05d5\u05dd\u202e"
 NAMES = ("first", HOSTILE)
 CLASSES = ("zebra", "dog 10", "dog 9", "ant", HOSTILE, "bee", "cow", "emu", "fox")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 import struct
@@ -45,6 +46,13 @@ def test_a_card_shows_map_mask_and_boxes() -> None:
         alpha = np.asarray(shown.convert("RGBA"))[:, :, 3]
     assert alpha[0, 0] == 0
     assert alpha[0, 1] == alpha[1, 0] == alpha.max() > alpha[1, 1] > 0
+
+
+def test_a_true_mask_is_outlined_in_the_place_of_boxes() -> None:
+    clip = dataclasses.replace(a_clip(Card(0, "ours", 0.5, VALUES, MASK)), true_mask=~MASK)
+    text = clip_article(clip, 0, several_subsets=False)
+    assert '<path class="truth" d="M0 1H1M1 0V1"/>' in text
+    assert "<rect" not in text
 
 
 def test_a_frame_is_inside_once() -> None:

@@ -194,6 +194,15 @@ def test_curves_and_parts_are_means_over_seeds(site: Path, page: str) -> None:
     assert f'<td class="barred" data-v="{sum(values) / 2:.6g}">' in page
 
 
+def test_references_have_curves(site: Path, page: str) -> None:
+    found = json.loads((site / "results/xpl_demo/seed0/heard.json").read_text())["protocols"]["ezvsl"]
+    assert found["curve"]["context"].keys() == found["context"].keys()
+    for answer, share in found["curve"]["context"].items():
+        assert share[10] == found["context"][answer]["ciou@0.5"]["value"]
+        points = " ".join(f"{44 + 384 * k / 20:.1f},{230 - 220 * y:.1f}" for k, y in enumerate(share))
+        assert points in page
+
+
 @pytest.mark.parametrize(
     "text",
     [
