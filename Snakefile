@@ -19,7 +19,7 @@ study = or_exit(load_study, config)
 plan = Plan(study)
 validate(study.model_dump(mode="json"), "schemas/config.schema.json", set_default=False)
 
-shell.prefix(plan.environment(sys.executable))
+shell.prefix(plan.shell_prefix(sys.executable))
 
 
 # Used only with --software-deployment-method apptainer; apptainer.def says how to build it.

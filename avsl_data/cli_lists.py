@@ -100,6 +100,9 @@ def _add_catalog(commands: Commands[Parser]) -> None:
         "vggss --mirror lists --buckets 8 --out data/vggss/catalog.parquet",
     )
     _add_source_inputs(command)
+    command.add_argument(
+        "--only", metavar="N|FILE", help="a pilot: N clips, or those of a file of ids (default all)"
+    )
     command.add_argument("--buckets", type=int, required=True, metavar="N", help="jobs of the later stages")
     command.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the catalog")
     command.set_defaults(run=_catalog)
@@ -110,11 +113,14 @@ def _catalog(arguments: argparse.Namespace) -> None:
 
     from avsl_data.catalog import write_catalog
     from avsl_data.clip_table import ClipTable
+    from avsl_data.pilot import pilot
     from avsl_data.sources import source_named
 
     inputs = _inputs(arguments)
     source = source_named(arguments.source, inputs)
     clips = source.catalog(inputs)
+    if arguments.only is not None:
+        clips = pilot(clips, arguments.only)
     write_catalog(clips, source.NAME, arguments.buckets, arguments.out)
     videos = pc.count_distinct(ClipTable.of(clips).column("video_id")).as_py()
     say(f"{arguments.out}: {len(clips)} clips of {videos} videos in {arguments.buckets} buckets")

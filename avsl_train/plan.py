@@ -133,7 +133,7 @@ class Plan:
         if data.render:
             return {"site": f"data/{dataset}/site"}
         if data.source != FOLDER:
-            return {}
+            return {"annotations": data.annotations} if data.annotations else {}
         ours = dataset == SAMPLE
         clips = data.clips or (self.study.sample_clips if ours else None)
         boxes = data.annotations or (self.study.sample_annotations if ours else None)
@@ -148,11 +148,12 @@ class Plan:
             )
         return {"clips": clips} | ({"annotations": boxes} if boxes else {})
 
-    def clips(self, dataset: str) -> dict[str, str]:
-        """Return the input that a data set's clips come from, by name; nothing if it is the internet."""
-        folder = self.study.datasets[dataset].clips
+    def clips(self, dataset: str) -> dict[str, str | list[str]]:
+        """Return the inputs that a data set's clips come from, by name; nothing if it is the internet."""
+        data = self.study.datasets[dataset]
         origin = {key: path for key, path in self.origin(dataset).items() if key != "annotations"}
-        return origin or ({"clips": folder} if folder else {})
+        here: dict[str, str | list[str]] = {**origin} or ({"clips": data.clips} if data.clips else {})
+        return here | ({"archives": data.archives} if data.archives else {})
 
     # Commands ------------------------------------------------------------------------------------
 
@@ -160,7 +161,8 @@ class Plan:
         """Return what precedes every command in its shell.
 
         Commands are those of the environment that runs snakemake, whether it is activated or not, and decode
-        with the ffmpeg of the configuration. Where either lies does not make a job run again.
+        with the ffmpeg of the configuration. Where either lies does not make a job run again, nor does how
+        politely clips are downloaded.
 
         Parameters
         ----------
@@ -169,17 +171,30 @@ class Plan:
         """
         path = f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; '
         ffmpeg = self.study.ffmpeg
-        return path + (f"export AVSL_FFMPEG={shlex.quote(ffmpeg)}; " if ffmpeg else "")
+        manners = self.study.download.model_dump(exclude_none=True, exclude={"max_height"})
+        return (
+            path
+            + f"export AVSL_DOWNLOAD={shlex.quote(json.dumps(manners))}; "
+            + (f"export AVSL_FFMPEG={shlex.quote(ffmpeg)}; " if ffmpeg else "")
+        )
+
+    def shell_prefix(self, python: str) -> str:
+        """Return `environment` as ``shell.prefix`` takes it, which formats its text."""
+        return self.environment(python).replace("{", "{{").replace("}", "}}")
 
     def catalog_options(self, dataset: str) -> list[str]:
         """Return the options of ``avsl-data catalog`` that say where its lists are."""
         origin = self.origin(dataset)
+        data = self.study.datasets[dataset]
         return [
             *_option("--site", origin.get("site")),
             *_option("--clips", origin.get("clips")),
-            *_option("--annotations", origin.get("annotations")),
-            *_option("--list", self.study.datasets[dataset].published_list),
-            *_option("--mirror", None if origin else self.study.mirror),
+            *_option("--annotations", origin.get("annotations") if data.source == FOLDER else None),
+            *_option("--list", data.published_list),
+            *_option("--urls", data.urls),
+            *_option("--table", data.table),
+            *_option("--only", None if data.only is None else str(data.only)),
+            *_option("--mirror", self._mirror(dataset)),
         ]
 
     def annotations_options(self, dataset: str) -> list[str]:
@@ -188,13 +203,27 @@ class Plan:
         return [
             *_option("--site", origin.get("site")),
             *_option("--annotations", origin.get("annotations")),
-            *_option("--mirror", None if origin else self.study.mirror),
+            *_option("--mirror", self._mirror(dataset)),
         ]
+
+    def _mirror(self, dataset: str) -> str | None:
+        """Return the folder of published lists, for a source that has some."""
+        data = self.study.datasets[dataset]
+        return None if data.render or data.source == FOLDER else self.study.mirror
 
     def download_options(self, dataset: str) -> list[str]:
         """Return the options of ``avsl-data download`` that say where the clips come from."""
         clips = self.clips(dataset)
-        return [*_option("--site", clips.get("site")), *_option("--from-folder", clips.get("clips"))]
+        data = self.study.datasets[dataset]
+        internet = bool(self.downloads(dataset))
+        return [
+            *_each("--site", _listed(clips.get("site"))),
+            *_each("--from-folder", _listed(clips.get("clips"))),
+            *(["--from-tar", *data.archives] if data.archives else []),
+            *(["--fetch-missing"] if internet and clips else []),
+            *_option("--video-url", data.video_url if internet else None),
+            *_option("--max-height", str(self.study.download.max_height) if internet else None),
+        ]
 
     def preprocess_options(self, dataset: str) -> list[str]:
         """Return the options of ``avsl-data preprocess`` that say what is stored."""
@@ -228,7 +257,8 @@ class Plan:
 
     def downloads(self, dataset: str) -> int:
         """Return 1 if a data set is downloaded from the internet, else 0: the rule's resource ``network``."""
-        return 0 if self.clips(dataset) else 1
+        clips = self.clips(dataset)
+        return 0 if clips and ("site" in clips or not self.study.datasets[dataset].fetch_missing) else 1
 
     def training(self, trainset: str, experiment: str) -> str:
         """Return as JSON what the training of one experiment depends on, and nothing else.
@@ -260,6 +290,11 @@ def or_exit(function: Callable[..., Result], *args: object) -> Result:
 def _option(flag: str, value: str | None) -> list[str]:
     """Return a command's option, or nothing where it has no value."""
     return [] if value is None else [flag, value]
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    """Return a value, several or none as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _each(flag: str, values: Iterable[str]) -> list[str]:

@@ -20,7 +20,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from avsl_eval.protocol_table import PROTOCOLS, SUITES
 from avsl_train.config import ExperimentConfig
@@ -67,9 +76,48 @@ class Dataset(_Strict):
     sample_rate: PositiveInt = Field(16000, description="Samples per second of the stored sound.")
     boxes: bool = Field(True, description="Whether the source publishes boxes.")
     published_list: str | None = Field(None, description="Published list of clips; null: all of the source.")
-    clips: str | None = Field(None, description="Folder of clips on this machine; null: download.")
+    only: PositiveInt | str | None = Field(
+        None, description="A pilot: so many clips, or those of a file of ids; null: all."
+    )
+    clips: str | None = Field(None, description="Folder of clips on this machine; null: none.")
+    archives: list[str] = Field([], description="Archives of clips on this machine: tar, tar.gz.")
+    fetch_missing: bool = Field(False, description="Download what the folder and the archives lack.")
+    video_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s{}]*\{video_id\}[^\s{}]*$",
+        description="Where videos are instead: an address with {video_id} in it; null: the source's own.",
+    )
     annotations: str | None = Field(None, description="File with the boxes; null: the source's own.")
+    urls: str | None = Field(None, description="Flickr: a copy of SoundNet's urls_public.txt; null: none.")
+    table: str | None = Field(None, description="VGGSound: a copy of vggsound.csv; null: none.")
     render: Render | None = Field(None, description="What to render; null: the source is real.")
+
+
+class Download(_Strict):
+    """How clips are fetched from the internet; but for the height, nothing here makes a job run again."""
+
+    max_height: PositiveInt = Field(480, description="Largest height of the picture, in pixels.")
+    attempts: PositiveInt = Field(3, description="For transient failures.")
+    sleep: tuple[NonNegativeFloat, NonNegativeFloat] | None = Field(
+        None, description="Seconds between videos of a host, over all processes; null: 5 to 10."
+    )
+    sleep_requests: NonNegativeFloat | None = Field(
+        None, description="Seconds between the requests of one video; null: 0.75."
+    )
+    rate_limit: PositiveInt | str | None = Field(
+        None, description="Bytes per second of one process, such as 2M; null: no limit."
+    )
+    cooldown: NonNegativeFloat = Field(
+        3600, description="Seconds of pause after a refusal that does not say how long."
+    )
+    wait: bool = Field(False, description="Whether to sleep through a pause instead of stopping.")
+    backoff: NonNegativeFloat = Field(2, description="Seconds before the second attempt, then doubled.")
+    timeout: PositiveFloat = Field(20, description="Seconds without an answer.")
+    cookies: str | None = Field(None, description="Cookie file in Netscape's format; null: none.")
+    proxy: str | None = Field(None, description="Address of a proxy; null: none.")
+    js_runtime: str | None = Field(None, description="deno, node, bun or quickjs, or NAME:PATH; null: deno.")
+    player_client: list[str] | None = Field(None, description="YouTube's clients to ask as; null: default.")
+    source_address: str | None = Field(None, description="Address of this machine to ask from; null: any.")
 
 
 class Split(_Strict):
@@ -121,6 +169,7 @@ class Study(_Strict):
     ffmpeg: str | None = Field(None, description="The ffmpeg program; null: the one that came with pip.")
     sample_clips: str | None = Field(None, description="Folder of clips of the data set `sample`.")
     sample_annotations: str | None = Field(None, description="File with the boxes of the data set `sample`.")
+    download: Download = Field(default_factory=lambda: Download())  # noqa: PLW0108 - mypy's plugin needs it
     datasets: dict[Name, Dataset]
     trainsets: dict[Name, Trainset]
     experiments: dict[Name, Overrides]

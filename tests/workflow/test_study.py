@@ -52,7 +52,7 @@ def test_examples_in_docstrings_run(module: Any) -> None:
         ("datasets.demo.render.vidoes", 2, r"datasets\.demo\.render\.vidoes: .* 'videos'"),
         ("trainsets.demo.split.labls", 2, r"trainsets\.demo\.split\.labls: .* 'labels'"),
         ("testsets.demo.missing", "zro", r"testsets\.demo\.missing: unknown name 'zro', did you mean 'zero'"),
-        ("testsets.demo.trainset", "dmo", r"testsets\.demo\.trainset: .* 'demo'\? \(known: demo, vggss\)"),
+        ("testsets.demo.trainset", "dmo", r"testsets\.demo\.trainset: .* 'demo'\? \(known: demo, vggss, flickr\)"),
         ("protocols", ["lsv"], r"protocols: unknown name 'lsv', did you mean 'lvs'"),
         ("report_experiments", ["xlp"], r"report_experiments: unknown name 'xlp', did you mean 'xpl'"),
         ("datasets.demo.buckets", "two", r"datasets\.demo\.buckets: .*integer.*got 'two'"),
