@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from avsl_eval.errors import EvalInputError, unknown_name
 from avsl_eval.io import read_json
 from avsl_eval.per_clip import PerClip, read_tables
-from avsl_eval.pooling import clip_values, pool
+from avsl_eval.pooling import agrees, pool
 from avsl_eval.result import ScoresFile, read_scores
 from avsl_eval.results_file import (
     SCHEMA,
@@ -201,11 +200,7 @@ class _Scored:
         scores = read_scores(source.path)
         tables = read_tables(scores.per_clip)
         for protocol, stated in scores.protocols.items():
-            found = clip_values(tables[protocol]) if protocol in tables else {}
-            if not all(
-                metric in found and math.isclose(found[metric].mean(), value["value"], abs_tol=1e-9)
-                for metric, value in stated["metrics"].items()
-            ):
+            if protocol not in tables or not agrees(tables[protocol], stated["metrics"]):
                 raise EvalInputError(
                     f"{scores.per_clip} and {scores.path} are of different evaluations (under {protocol}); "
                     "write both by one avsl-eval score"

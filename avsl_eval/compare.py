@@ -38,7 +38,7 @@ from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.io import write_files
 from avsl_eval.paired import PERMUTATIONS, holm, paired_intervals, sign_flip_test
 from avsl_eval.per_clip import PerClip, read_tables, table_of
-from avsl_eval.pooling import METRICS, clip_values
+from avsl_eval.pooling import METRICS, agrees, clip_values
 from avsl_eval.protocol_table import SUITES
 from avsl_eval.results_file import Results
 
@@ -172,13 +172,22 @@ def method_clips(
     Raises
     ------
     EvalInputError
-        If a table cannot be read, lacks the protocol, or has other clips than another seed's.
+        If a table cannot be read, lacks the protocol, is of another evaluation, or has other clips than
+        another seed's.
     """
-    paths = [Path(file["per_clip"]) for file in results.files(subset, protocol)]
-    for path in paths:
+    stated = results.subsets[subset]["protocols"][protocol]["seeds"]
+    tables = []
+    for file in results.files(subset, protocol):
+        path = Path(file["per_clip"])
         if path not in read:
             read[path] = read_tables(path)
-    tables = [table_of(read[path], protocol, path) for path in paths]
+        table = table_of(read[path], protocol, path)
+        if not agrees(table, stated[str(file["seed"])]):
+            raise EvalInputError(
+                f"{path} and the scores of {results.name} under {protocol} are of different evaluations; "
+                "write both by one avsl-eval score"
+            )
+        tables.append(table)
     first = tables[0]
     if any(table.clip_id != first.clip_id for table in tables):
         raise EvalInputError(f"the tables of {results.name}, subset {subset}, have different clips per seed")

@@ -8,6 +8,7 @@ its mean over seeds; what all seeds share, such as counts of clips, stays as it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,6 +109,28 @@ def clip_values(table: PerClip) -> dict[str, Float64]:
     columns = per_clip_metrics(table.ciou[table.sounding]).T
     pointing = np.nan_to_num(table.pointing[table.sounding], nan=0.0)
     return dict(zip(METRICS, [*columns, pointing], strict=True))
+
+
+def agrees(table: PerClip, metrics: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Check that a table and a scores file come from one evaluation.
+
+    Parameters
+    ----------
+    table
+        Of one protocol.
+    metrics
+        What the scores file says: metric to ``{"value"}``.
+
+    Returns
+    -------
+    bool
+        Whether the means over the table are the stated values.
+    """
+    found = clip_values(table)
+    return all(
+        metric in found and math.isclose(found[metric].mean(), stated["value"], abs_tol=1e-9)
+        for metric, stated in metrics.items()
+    )
 
 
 def mean_of(trees: Sequence[Any]) -> Any:

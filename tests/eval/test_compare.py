@@ -296,6 +296,7 @@ def test_a_damaged_table_is_named(three: list[Path]) -> None:
     for content, message in (
         ("\n".join(line for line in lines if not line.startswith("fixed")), "no row of protocol fixed"),
         (lines[0].replace("ciou", "x") + "\n" + lines[1], "lacks ciou"),
+        ("\n".join(lines[:9]), "scores of a under lvs are of different evaluations"),
         (lines[0], "has no row"),
         ("", "is not a table"),
         ("\n".join([*lines[:3], "lvs,x"]), "line 4: 2 cells under 10 names"),
