@@ -14,7 +14,7 @@ from avsl_data.pilot import pilot
 from avsl_data.sources.source import CatalogClip
 
 CLIPS = [
-    CatalogClip(f"{video:011d}_{start:06d}", f"{video:011d}", "https://a.org/x", 0.0, 1.0, "", "train")
+    CatalogClip(f"v{video:010d}_{start:06d}", f"v{video:010d}", "https://a.org/x", 0.0, 1.0, "", "train")
     for video in range(40)
     for start in (0, 10)
 ]
@@ -29,8 +29,8 @@ def test_a_number_takes_the_smallest_hashes() -> None:
 
 def test_a_file_keeps_what_it_names(tmp_path: Path) -> None:
     ids = tmp_path / "ids.txt"
-    ids.write_text("00000000003_10000_20000\r\n00000000001,0\nn88E2blrCiU_000185\n")
-    assert [clip.clip_id for clip in pilot(CLIPS, str(ids))] == ["00000000001_000000", "00000000003_000010"]
+    ids.write_text("v0000000003_10000_20000\r\nv0000000001,0\nn88E2blrCiU_000185\n")
+    assert [clip.clip_id for clip in pilot(CLIPS, str(ids))] == ["v0000000001_000000", "v0000000003_000010"]
 
 
 @pytest.mark.parametrize(
