@@ -188,18 +188,38 @@ def _add_split(commands: Commands[Parser]) -> None:
         default="exclude",
         help="train clips of held-out videos: exclude (default), error or allow",
     )
+    command.add_argument(
+        "--held-out",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="a further test set of the study, by name, as a list or as a catalog, whose videos leave "
+        "training; repeated",
+    )
+    command.add_argument("--assign", type=Path, metavar="FILE", help="own: clip id and subset per line")
+    command.add_argument(
+        "--mirror", type=Path, metavar="DIR", help="take https://HOST/PATH from DIR/HOST/PATH"
+    )
     command.set_defaults(run=_split)
 
 
 def _split(arguments: argparse.Namespace) -> None:
-    from avsl_data.catalog import read_catalog
     from avsl_data.split_files import write_split
+    from avsl_data.split_inputs import split_files
     from avsl_data.split_order import parse_budget
-    from avsl_data.splits import SplitRequest, make_split
+    from avsl_data.splits import SplitRequest
 
     labels = None if arguments.labels is None else parse_budget(arguments.labels)
-    request = SplitRequest(arguments.seed, labels, arguments.leakage)
-    split = make_split(arguments.recipe, [read_catalog(path) for path in arguments.catalog], request)
+    split = split_files(
+        arguments.recipe,
+        arguments.catalog,
+        SplitRequest(arguments.seed, labels, arguments.leakage),
+        held_out=arguments.held_out,
+        assign=arguments.assign,
+        mirror=arguments.mirror,
+    )
     write_split(arguments.out, split)
     removed = {f"{why} removed": len(ids) for why, ids in split.about["removed"].items() if ids}
     say(f"{arguments.out}: {counts_text({**split.about['counts'], **removed})}")
+    for name, count in split.about.get("leaks_by", {}).items():
+        say(f"{count} training clips are of videos of {name}")

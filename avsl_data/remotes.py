@@ -58,6 +58,25 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "avsl"
 
 
+def place_of(remote: Remote, mirror: Path | None = None, cache: Path | None = None) -> Path:
+    """Return where a local copy of a published file lies or would lie.
+
+    Parameters
+    ----------
+    remote, mirror, cache
+        As in `fetch`.
+
+    Returns
+    -------
+    Path
+        It may not exist.
+    """
+    parts = urlsplit(remote.url)
+    if mirror is not None:
+        return mirror / (parts.hostname or "") / PurePosixPath(parts.path).relative_to("/")
+    return (cache or default_cache()) / "lists" / remote.sha256 / PurePosixPath(parts.path).name
+
+
 def fetch(remote: Remote, mirror: Path | None = None, cache: Path | None = None) -> Path:
     """Return a local copy of a published file whose checksum is right.
 
@@ -80,16 +99,14 @@ def fetch(remote: Remote, mirror: Path | None = None, cache: Path | None = None)
     DataInputError
         If the mirror lacks the file, the network does not give it, or its checksum differs.
     """
-    parts = urlsplit(remote.url)
+    path = place_of(remote, mirror, cache)
     if mirror is not None:
-        path = mirror / (parts.hostname or "") / PurePosixPath(parts.path).relative_to("/")
         if not path.is_file():
             raise DataInputError(
                 f"the mirror {mirror} has no copy of {remote.url} (looked at {path}): "
                 "leave --mirror out to fetch it"
             )
         return _verified(path, remote)
-    path = (cache or default_cache()) / "lists" / remote.sha256 / PurePosixPath(parts.path).name
     if not path.is_file():
         _download(remote, path)
     return _verified(path, remote)

@@ -20,7 +20,19 @@ from avsl_data.__main__ import main
 from avsl_data.files import replacing
 from avsl_data.recipes import RECIPES
 
-COMMANDS = ("render", "catalog", "annotations", "download", "preprocess", "check", "split", "frames", "hub")
+COMMANDS = (
+    "render",
+    "catalog",
+    "annotations",
+    "download",
+    "preprocess",
+    "check",
+    "split",
+    "frames",
+    "audit",
+    "describe",
+    "hub",
+)
 
 
 def _run(*arguments: object) -> int:
