@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from avsl_data.cli import PROGRAM, Commands, Parser, add_command, say
+from avsl_data.cli import PROGRAM, Commands, Parser, add_command, require_positive, say
+from avsl_data.cli_shards import add_options, preprocess_options
 
 
 def add_commands(commands: Commands[Parser]) -> None:
     """Add this group's commands."""
     _add_hub(commands)
+    _add_dataset(commands)
 
 
 def _add_hub(commands: Commands[Parser]) -> None:
@@ -48,6 +50,49 @@ def add_hub_options(command: Parser) -> None:
 
 def _hub(arguments: argparse.Namespace) -> None:
     export(arguments, arguments.shards, arguments.split, arguments.annotations, arguments.source)
+
+
+def _add_dataset(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands,
+        "dataset",
+        "Make a dataset of a folder of videos and a table of boxes: every stage in one command.",
+        "videos --boxes boxes.csv --out data/mine",
+    )
+    command.add_argument("videos", type=Path, metavar="FOLDER", help="your videos, under any names")
+    command.add_argument(
+        "--boxes", type=Path, metavar="CSV", help="columns clip_id or file, x0, y0, x1, y1 and perhaps label"
+    )
+    command.add_argument("--pixels", action="store_true", help="corners are pixels, not fractions")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets DIR/hub and the stages")
+    command.add_argument("--recipe", default="all-test", help="of `avsl-data split` (default %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of the split (default %(default)s)")
+    command.add_argument("--labels", metavar="BUDGET", help="labelled clips, as for `avsl-data split`")
+    add_options(command)
+    command.add_argument("--workers", type=int, default=1, help="processes (default %(default)s)")
+    add_hub_options(command)
+    command.set_defaults(run=_dataset)
+
+
+def _dataset(arguments: argparse.Namespace) -> None:
+    from avsl_data.own_dataset import OwnRequest, prepare
+
+    require_positive(arguments, "workers")
+    request = OwnRequest(
+        videos=arguments.videos,
+        boxes=arguments.boxes,
+        pixels=arguments.pixels,
+        work=arguments.out,
+        options=preprocess_options(arguments),
+        recipe=arguments.recipe,
+        seed=arguments.seed,
+        labels=arguments.labels,
+        workers=arguments.workers,
+    )
+    shards, split, annotations = prepare(request, say)
+    arguments.out = arguments.out / "hub"
+    arguments.name = arguments.name or arguments.videos.absolute().name
+    export(arguments, shards, [split], annotations, "folder")
 
 
 def export(

@@ -39,6 +39,13 @@ def _add_preprocess(commands: Commands[Parser]) -> None:
         "--annotations", type=Path, metavar="JSON", help="boxes; leave out where there are none"
     )
     command.add_argument("--out", type=Path, required=True, metavar="PARQUET", help="the shard")
+    add_options(command)
+    command.add_argument("--workers", type=int, default=1, help="processes (default %(default)s)")
+    command.set_defaults(run=_preprocess)
+
+
+def add_options(command: Parser) -> None:
+    """Add what says how frames and sounds are; `preprocess_options` reads it."""
     command.add_argument("--preset", metavar="NAME", help=f"a published project's way: {', '.join(PRESETS)}")
     command.add_argument(
         "--frame-time", metavar="SECONDS", help="of the frame, or `middle` (default 4.96, VGG-SS's)"
@@ -50,8 +57,6 @@ def _add_preprocess(commands: Commands[Parser]) -> None:
     further = command.add_mutually_exclusive_group()
     further.add_argument("--frames-per-clip", type=int, default=0, metavar="N", help="further frames, evenly")
     further.add_argument("--frame-times", metavar="S,S,...", help="further frames, at these seconds")
-    command.add_argument("--workers", type=int, default=1, help="processes (default %(default)s)")
-    command.set_defaults(run=_preprocess)
 
 
 def _preprocess(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,9 @@ same bytes, whatever the number of workers.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import json
 import math
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -215,8 +217,40 @@ def write_shard(
     counts: dict[str, int] = {}
     with replacing(path) as temporary, Progress(len(ordered), f"preprocess {path.name}") as progress:
         rows = _rows(ordered, catalog, boxes, options, workers)
-        _write(temporary, _counted(rows, counts, progress), options)
+        about = {
+            "preprocess": dataclasses.asdict(options),
+            "inputs": inputs_digest(ordered, catalog, boxes, options),
+        }
+        _write(temporary, _counted(rows, counts, progress), about)
     return counts
+
+
+def inputs_digest(
+    ledger: Sequence[LedgerRow],
+    catalog: Mapping[str, CatalogClip],
+    boxes: Mapping[str, Sequence[Box]],
+    options: PreprocessOptions,
+) -> str:
+    """Digest everything that a shard's content depends on.
+
+    Parameters
+    ----------
+    ledger, catalog, boxes, options
+        As for `write_shard`. Where a clip's file lies and when it was verified do not matter.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits.
+    """
+    clips = []
+    for row in sorted(ledger, key=lambda row: row.clip_id):
+        clip = catalog[row.clip_id]
+        length_s = None if clip.end_s is None else clip.end_s - clip.start_s
+        made_of = (row.clip_id, row.status, row.reason, row.detail, row.sha256, clip.label, length_s)
+        clips.append((*made_of, boxes.get(row.clip_id)))
+    whole = json.dumps([schema.SHARD.name, dataclasses.asdict(options), clips])
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _rows(
@@ -259,15 +293,12 @@ def _counted(
         yield row
 
 
-def _write(path: Path, rows: Iterable[dict[str, Any]], options: PreprocessOptions) -> None:
+def _write(path: Path, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = schema.with_metadata(
-        schema.SHARD,
-        {"preprocess": dataclasses.asdict(options)},
-        {b"huggingface": schema.huggingface_features(options.sample_rate)},
-    )
+    features = schema.huggingface_features(about["preprocess"]["sample_rate"])
+    columns = schema.with_metadata(schema.SHARD, about, {b"huggingface": features})
     digest = schema.RowDigest()
     # Frames and sounds are compressed already; compressing them again costs time and gains nothing.
     with pq.ParquetWriter(path, columns, compression="none", write_page_checksum=True) as writer:

@@ -381,6 +381,25 @@ def about_table(table: pa.Table) -> dict[str, Any]:
     return _about(table.schema.metadata, Path("table"))
 
 
+def about_file(path: Path) -> dict[str, Any]:
+    """Return the metadata of a file's table as a whole.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+
+    Returns
+    -------
+    dict
+        The JSON under the metadata key ``avsl``; an empty dict if there is none or the file is broken.
+    """
+    try:
+        return _about(pq.read_schema(path).metadata, path)
+    except (pa.ArrowInvalid, OSError):
+        return {}
+
+
 def _about(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
     try:
         about = json.loads((metadata or {}).get(META_KEY, b"{}"))
