@@ -51,7 +51,6 @@ EPSILON = 1e-7
 N_THRESHOLDS = 255
 # float32, in which predictions are compared: there 1 - 1e-10 is 1.
 THRESHOLDS = np.linspace(0, 1 - 1e-10, N_THRESHOLDS, dtype=np.float64).astype(np.float32)
-_PADDED = np.concatenate([[-np.inf], THRESHOLDS, [np.inf]]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -163,13 +162,11 @@ def f_curves(truth: Bools, p: Floats) -> Float64:
 
 
 def _thresholds_reached(values: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Count the thresholds t <= value, for values in [0, 1] or not."""
-    # The grid is even but for rounding: a guess is off by one at most, and the neighbours settle it.
-    guess = np.clip(values * np.float32(N_THRESHOLDS - 1), -1, N_THRESHOLDS).astype(np.intp) + 1
-    np.clip(guess, 0, N_THRESHOLDS, out=guess)
-    guess -= values < _PADDED[guess]
-    guess += values >= _PADDED[guess + 1]
-    return np.asarray(guess)
+    """Count the thresholds t <= value, for values in [0, 1]."""
+    # Multiplication is monotone in float32, so what holds on the thresholds and beside them (a test looks at
+    # all) holds everywhere: the floor is never too low, and too high by one at most.
+    floor = (values * np.float32(N_THRESHOLDS - 1)).astype(np.intp)
+    return np.asarray(floor + (values >= THRESHOLDS[floor]))
 
 
 def _at_least(histogram: NDArray[np.intp]) -> NDArray[np.intp]:

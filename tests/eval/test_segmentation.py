@@ -108,6 +108,15 @@ def test_bad_input() -> None:
         list(batched([SegmentationStatistics.zero()], 0))
 
 
+def test_every_threshold_and_its_neighbours() -> None:
+    below, above = np.nextafter(THRESHOLDS, np.float32(-1)), np.nextafter(THRESHOLDS, np.float32(2))
+    values = np.concatenate([below[1:], THRESHOLDS, above[:-1]])
+    truth = np.ones((len(values), 1, 1), bool)
+    # One true pixel: F is 1 at the thresholds that it reaches, and 0 at the others.
+    curves = f_curves(truth, values[:, None, None])
+    np.testing.assert_allclose(curves, values[:, None] >= THRESHOLDS, rtol=0, atol=1e-12)
+
+
 # Values on thresholds, on either side of them, and anywhere.
 on_a_threshold = st.integers(0, 254).map(lambda k: float(THRESHOLDS[k]))
 beside_one = st.tuples(st.integers(0, 254), st.sampled_from([0.0, 1.0])).map(

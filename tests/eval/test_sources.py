@@ -131,6 +131,11 @@ def test_a_sample_without_prediction_counts() -> None:
     assert both.metrics() == {"ciou@0.3": 0.5, "auc": pytest.approx(0.5125), "cap": 0.5, "piap": 0.5}
 
 
+def test_an_iou_on_the_threshold_counts() -> None:
+    truth, mask = np.array([strip(*range(10))]), np.array([strip(0, 1, 2)])
+    assert SourceStatistics.of(score_sample(truth, mask, mask.astype(float))).metrics()["ciou@0.3"] == 1
+
+
 def test_empty_sets() -> None:
     assert SourceStatistics.zero().metrics() == {}
     empty = np.zeros((1, 1, 10), bool)
