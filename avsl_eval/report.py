@@ -33,10 +33,13 @@ _READING = (
 _WARNING = (
     "Every protocol is a different rule for making a mask of a heatmap. Compare within a rule, never across."
 )
-_GALLERY = (
-    "Chosen by the cIoU of the lowest seed: the clips on which methods differ most, the best, typical ones "
-    "near the median, and the worst. Nothing is left out for looking bad."
-)
+_GALLERY = "Chosen by cIoU (of the lowest seed): {kinds}. Nothing is left out for looking bad."
+_KINDS = {
+    "largest difference": "the clips on which methods differ most",
+    "best": "the best",
+    "typical": "typical ones near the median",
+    "worst": "the worst",
+}
 
 
 def report(results: Sequence[Results], frames: Path | None, n_clips: int) -> str:
@@ -175,8 +178,9 @@ def _gallery_section(page: Page, gallery: Gallery) -> str:
         f"{escape(protocol)}</li>"
         for subset, protocol in gallery.protocols
     )
+    kinds = ", ".join(text for kind, text in _KINDS.items() if any(c.kind == kind for c in gallery.clips))
     return (
         f'<section id="gallery" class="gallery"><h2>Gallery<small>{len(gallery.clips)} clips</small></h2>'
-        f"<p>{_GALLERY}</p><ul>{rules}</ul>{legend()}{controls(page.names)}"
+        f"<p>{_GALLERY.format(kinds=kinds)}</p><ul>{rules}</ul>{legend()}{controls(page.names)}"
         f"{gallery_list(gallery.clips, len(page.names), several)}</section>"
     )

@@ -101,25 +101,28 @@ def provenance(page: Page) -> str:
     str
         HTML: scores files with their inputs' digests, and one row per training where there are records.
     """
+    seeds = any(source.seed is not None for source in page.sources)
+    heads = ("Method", *(["Seed"] if seeds else []), "Subset", "Scores", "Predictions", "Annotations")
     files = table(
         "sources",
         "Scores files and what they were computed from",
-        ("Method", "Seed", "Subset", "Scores", "Predictions", "Annotations", "Computed by"),
-        [_source_row(source) for source in page.sources],
+        (*heads, "Computed by"),
+        [_source_row(source, seeds) for source in page.sources],
         kind="fields",
     )
     return f"<details open><summary>Inputs with SHA-256</summary>{files}</details>{_runs(page)}"
 
 
-def _source_row(source: Source) -> str:
-    seed = "" if source.seed is None else source.seed
+def _source_row(source: Source, seeds: bool) -> str:
+    number = "" if source.seed is None else source.seed
+    seed = f'<td data-v="{number}">{number}</td>' if seeds else ""
     computed = ", ".join(f"{what} {version}" for what, version in source.versions.items())
     inputs = "".join(
         f"<td>{_file(source.inputs.get(kind, {}))}</td>" for kind in ("predictions", "annotations")
     )
     return (
-        f'<tr><th scope="row">{name(source.method)}</th><td data-v="{seed}">{seed}</td>'
-        f"<td>{name(source.subset)}</td><td><code>{escape(source.scores)}</code></td>{inputs}<td>{escape(computed)}</td></tr>"
+        f'<tr><th scope="row">{name(source.method)}</th>{seed}<td>{name(source.subset)}</td>'
+        f"<td><code>{escape(source.scores)}</code></td>{inputs}<td>{escape(computed)}</td></tr>"
     )
 
 

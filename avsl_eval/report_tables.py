@@ -160,7 +160,7 @@ def panel_table(panel: Panel, key: str) -> str:
     metrics = panel.metrics()
     ties = any(m.tied_share is not None for _, m in panel.scored())
     heads = ["Method", *(f"{escape(metric_name(m))}, %" for m in metrics), "Clips scored"]
-    heads += ["Tied maps, %"] if ties else []
+    heads += ["Tied maps, %<small>over 1 % of pixels at the threshold</small>"] if ties else []
     rows = []
     for _, method in panel.scored():
         cells = [estimate_cell(method.metrics.get(metric)) for metric in metrics]

@@ -123,7 +123,8 @@ def rows(text: str) -> list[list[str]]:
 def test_every_metric_in_the_table() -> None:
     text = panel_table(panel(method(missing=("x",), tied_share=0.125), None, references=REFERENCES), "t")
     head, own, ceiling, *_ = rows(text)
-    assert head == ["Method", "cIoU@0.5, %", "mean cIoU, %", "Clips scored", "Tied maps, %"]
+    assert head[:4] == ["Method", "cIoU@0.5, %", "mean cIoU, %", "Clips scored"]
+    assert head[4].startswith("Tied maps, %")
     assert own == ["a", "30.0 [20.0, 45.0]", "40.0 [35.0, 45.0]", "9 of 10", "12.5"]
     assert ceiling == ["ceiling", "50.0", "\u2013", "", ""]
     assert 'data-v="0.3"' in text

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avsl_eval import cli_report
 from avsl_eval.__main__ import main
 from avsl_eval.results_file import read_results
 
@@ -273,6 +274,15 @@ def test_digests_go_missing_with_the_scores_files(
     assert "moved.json" in text
     assert "sha256 " not in text
     assert "results/xpl_demo/seed0/predictions.npz" in text
+
+
+def test_a_heavy_page_says_what_helps(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(site)
+    monkeypatch.setattr(cli_report, "LARGE_PAGE", 1)
+    run("report", RESULTS[1], "--n", "1", "--out", "one.html")
+    assert "smaller frames" in capsys.readouterr().out
 
 
 def test_the_table_of_clips_may_be_absent(
