@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 _SPELT_OUT = 3
 """Problems that one message names."""
+_LONGEST_QUOTE = 200
 
 
 class EvalInputError(ValueError):
@@ -49,6 +50,28 @@ class EvalInputError(ValueError):
         )
         error.problems = tuple(problems)
         return error
+
+
+def brief(error: Exception) -> str:
+    r"""Return what a library says of a damaged file, in one line that is not too long.
+
+    Parameters
+    ----------
+    error
+        From the library, whose message may quote the file.
+
+    Returns
+    -------
+    str
+        The first line of its message, at most 200 characters; its type where it has none.
+
+    Examples
+    --------
+    >>> brief(ValueError("bad header\nat byte 3")), brief(EOFError())
+    ('bad header', 'EOFError')
+    """
+    line = str(error).partition("\n")[0]
+    return (line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]} ...") or type(error).__name__
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> EvalInputError:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.errors import EvalInputError
+from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.extras import need
 from avsl_eval.masks import LARGEST_SIDE
 
@@ -53,9 +53,7 @@ def read_grey(path: Path, what: str) -> tuple[NDArray[Any], int]:
                 pixels = np.asarray(picture) if plausible else None
     # Damage surfaces as many types: OSError, SyntaxError, struct.error, EOFError, MemoryError and others.
     except Exception as error:
-        raise EvalInputError(
-            f"{what}, {path}, is no readable PNG or JPEG: {error or type(error).__name__}"
-        ) from error
+        raise EvalInputError(f"{what}, {path}, is no readable PNG or JPEG: {brief(error)}") from error
     if pixels is not None:
         return pixels, _WHITE[mode]
     if mode not in _WHITE:

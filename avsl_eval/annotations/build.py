@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.clip_ids import check_clip_ids
-from avsl_eval.errors import EvalInputError
+from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.masks import Mask
 from avsl_eval.truth import AnnotatedClip, Annotations, DroppedBox, Source, Truth
 
@@ -140,7 +140,7 @@ def as_boxes(raw: Any, clip_id: str, where: str, *, finite: bool) -> NDArray[np.
     try:
         boxes = np.asarray(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise EvalInputError(f"{where}: boxes of clip {clip_id} are not numbers: {error}") from error
+        raise EvalInputError(f"{where}: boxes of clip {clip_id} are not numbers: {brief(error)}") from error
     if boxes.size == 0:
         return np.empty((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -206,5 +206,5 @@ def read_json_file(path: Path) -> Any:
         from avsl_eval.annotations import KNOWN_FORMATS
 
         raise EvalInputError(
-            f"annotations {path} are not JSON ({error or 'nested too deep'}); known formats: {KNOWN_FORMATS}"
+            f"annotations {path} are not JSON ({brief(error)}); known formats: {KNOWN_FORMATS}"
         ) from error

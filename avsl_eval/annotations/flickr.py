@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from avsl_eval.annotations.build import Row, build
-from avsl_eval.errors import EvalInputError
+from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.truth import Annotations
 
 CANVAS = 256
@@ -51,7 +51,9 @@ def _boxes(path: Path) -> list[list[float]]:
             try:
                 boxes.append([int(corner) / CANVAS for corner in corners])
             except (ValueError, OverflowError) as error:
-                raise EvalInputError(f"{path}: a corner of a bbox is not a whole number: {error}") from error
+                raise EvalInputError(
+                    f"{path}: a corner of a bbox is not a whole number: {brief(error)}"
+                ) from error
             if len(corners) != 4:
                 raise EvalInputError(
                     f"{path}: a bbox has {len(corners)} corners; expected xmin, ymin, xmax, ymax"
@@ -81,7 +83,7 @@ def _parse(path: Path) -> ET.Element:
     except (expat.ExpatError, LookupError, ValueError) as error:
         if isinstance(error, EvalInputError):
             raise
-        raise EvalInputError(f"{path} is not well-formed XML: {error}") from error
+        raise EvalInputError(f"{path} is not well-formed XML: {brief(error)}") from error
     except OSError as error:
         raise EvalInputError(f"cannot read {path}: {error.strerror}") from error
     return builder.close()

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from avsl_eval.clip_ids import check_clip_ids, other_spellings
-from avsl_eval.errors import EvalInputError, first_few
+from avsl_eval.errors import EvalInputError, brief, first_few
 from avsl_eval.truth import AnnotatedClip, Annotations
 
 PAIR = "+"
@@ -141,4 +141,4 @@ def _rows(path: Path) -> Iterator[list[str]]:
     except OSError as error:
         raise EvalInputError(f"cannot read the list {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise EvalInputError(f"the list {path} is no text of one clip per line: {error}") from error
+        raise EvalInputError(f"the list {path} is no text of one clip per line: {brief(error)}") from error

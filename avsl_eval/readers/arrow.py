@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.clip_ids import MOST_IDS, check_clip_ids
-from avsl_eval.errors import EvalInputError
+from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.extras import need
 from avsl_eval.masks import LARGEST_SIDE
 from avsl_eval.predictions import Predictions
@@ -134,9 +134,8 @@ class _TablePredictions(Predictions):
         except EvalInputError:
             raise
         except (self._arrow.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
-            first_line = str(error).partition("\n")[0] or type(error).__name__
             raise EvalInputError(
-                f"{self.where} are truncated or damaged: {first_line}; write them again"
+                f"{self.where} are truncated or damaged: {brief(error)}; write them again"
             ) from error
 
 
@@ -201,7 +200,7 @@ def _data_files(folder: Path) -> list[Path]:
     try:
         state = json.loads((folder / "state.json").read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise EvalInputError(f"{where}: state.json is not readable JSON: {error}") from error
+        raise EvalInputError(f"{where}: state.json is not readable JSON: {brief(error)}") from error
     listed = state.get("_data_files") if isinstance(state, dict) else None
     names = (
         [row.get("filename") for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.clip_ids import MOST_IDS
-from avsl_eval.errors import EvalInputError, first_few
+from avsl_eval.errors import EvalInputError, brief, first_few
 from avsl_eval.masks import LARGEST_SIDE
 from avsl_eval.predictions import KNOWN_FORMATS, MOST_SOURCES
 
@@ -138,11 +139,14 @@ def as_text(ids: NDArray[Any], where: str) -> list[str]:
         raise EvalInputError(
             f"{where}: clip_id has shape {ids.shape} and dtype {ids.dtype}; expected text, [N]"
         )
+    if ids.dtype.kind == "U" and ids.dtype.itemsize and ids.size:
+        points = np.ascontiguousarray(ids).view(np.dtype(np.uint32).newbyteorder(ids.dtype.byteorder))
+        if points.max() > sys.maxunicode:  # of which NumPy would make invalid strings
+            raise EvalInputError(f"{where}: a text holds code points beyond Unicode; the file is damaged")
     try:
-        # Code points beyond Unicode make tolist raise, bytes that are not UTF-8 decode.
         return [i.decode("utf-8") if isinstance(i, bytes) else i for i in ids.tolist()]
     except ValueError as error:
-        raise EvalInputError(f"{where}: clip_id is not Unicode text: {error}") from error
+        raise EvalInputError(f"{where}: clip_id is not Unicode text: {brief(error)}") from error
 
 
 def check_confidence(
@@ -207,13 +211,13 @@ def read_confidence(path: Path, clip_ids: Sequence[str]) -> dict[str, float]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvalInputError(f"{where} cannot be read: {error}") from error
+        raise EvalInputError(f"{where} cannot be read: {brief(error)}") from error
     if not rows or rows[0] != ["clip_id", "confidence"] or any(len(row) != 2 for row in rows):
         raise EvalInputError(f"{where}: expected two columns with the header clip_id,confidence")
     try:
         found = {clip_id: float(value) for clip_id, value in rows[1:]}
     except ValueError as error:
-        raise EvalInputError(f"{where}: a confidence is not a number: {error}") from error
+        raise EvalInputError(f"{where}: a confidence is not a number: {brief(error)}") from error
     if len(found) < len(rows) - 1:
         raise EvalInputError(f"{where}: a clip occurs more than once; keep one line of each")
     wanted = set(clip_ids)
@@ -250,5 +254,5 @@ def parse_meta(text: str, where: str) -> dict[str, Any]:
     try:
         meta = json.loads(text, parse_constant=str)  # JSON proper has no NaN
     except (ValueError, RecursionError) as error:
-        raise EvalInputError(f"{where}: meta is not JSON: {error or 'nested too deep'}") from error
+        raise EvalInputError(f"{where}: meta is not JSON: {brief(error)}") from error
     return meta if isinstance(meta, dict) else {}

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.clip_ids import check_clip_ids
-from avsl_eval.errors import EvalInputError
+from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.extras import need
 from avsl_eval.masks import LARGEST_SIDE
 from avsl_eval.pictures import read_grey
@@ -70,7 +70,7 @@ class FolderPredictions(_OneFilePerClip):
             raise
         except (OSError, EOFError, ValueError) as error:
             raise EvalInputError(
-                f"heatmap of clip {clip_id}, {file}, is no readable array: {error}; objects are never "
+                f"heatmap of clip {clip_id}, {file}, is no readable array: {brief(error)}; objects are never "
                 "unpickled"
             ) from error
 

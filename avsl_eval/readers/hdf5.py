@@ -14,16 +14,18 @@ Links to other files and data stored in other files are refused. A file with chu
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.clip_ids import LONGEST_ID, MOST_IDS, check_clip_ids
-from avsl_eval.errors import EvalInputError
+from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.extras import need
 from avsl_eval.predictions import CHUNK_BYTES, Predictions
 from avsl_eval.readers.common import (
@@ -40,6 +42,7 @@ LARGEST_CHUNK = 256 * 1024**2
 """Bytes of one chunk, which is read and decompressed whole."""
 
 _IDS_AT_A_TIME = 4096
+_HEAP = b"GCOL\x01\x00\x00\x00"
 # What h5py raises for files that are not as they should be.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError)
 
@@ -56,7 +59,8 @@ class Hdf5Predictions(Predictions):
             self._read_small_parts(file)
 
     def _read_small_parts(self, file: Any) -> None:
-        names = list(file)
+        # Names that are not UTF-8 come as bytes; the surrogates that they become are refused as ids.
+        names = [n if isinstance(n, str) else n.decode("utf-8", "surrogateescape") for n in file]
         if len(names) > MOST_IDS:
             raise EvalInputError(f"{self.where} hold {len(names)} datasets; at most {MOST_IDS}")
         self._stacked = bool({"clip_id", "heatmap"} & set(names)) or not names
@@ -84,6 +88,8 @@ class Hdf5Predictions(Predictions):
             )
         if kind.length is not None and kind.length > 4 * LONGEST_ID:
             raise EvalInputError(f"{self.where}: clip_id is text of {kind.length} bytes each; are these ids?")
+        if kind.length is None:
+            self._check_heaps()
         ids: list[str] = []
         for start in range(0, len(dataset), _IDS_AT_A_TIME):
             # Text of variable length may be one long text that every row refers to: a few rows at a time.
@@ -94,6 +100,29 @@ class Hdf5Predictions(Predictions):
                 )
             ids += as_text(np.array(part.tolist(), dtype=np.bytes_), self.where)
         return check_clip_ids(ids, self.where)
+
+    def _check_heaps(self) -> None:
+        """Check the heaps that hold text of variable length.
+
+        The HDF5 library (2.0) walks through a heap by the sizes that it declares, and never ends where one
+        is 0. A heap collection is ``GCOL``, version 1, its size (8 bytes), and objects: index (2 bytes), 6
+        bytes, size (8 bytes), data up to a multiple of 8. Index 0 is free space, whose size counts its head.
+        Source: HDF5 file format specification, section III.E.
+        """
+        with Path(self.path or "").open("rb") as file:
+            size = file.seek(0, SEEK_END)
+            for at in _positions(file, _HEAP):
+                file.seek(at + 8)
+                end, place = at + int.from_bytes(file.read(8), "little"), at + 16
+                if end > size:
+                    raise self._damaged("a heap ends beyond the file")
+                while place + 16 <= end:
+                    file.seek(place)
+                    index, length = struct.unpack("<H6xQ", file.read(16))
+                    step = length if index == 0 else 16 + (length + 7) // 8 * 8
+                    if step < 16 or step > end - place:
+                        raise self._damaged(f"an object of a heap has {length} bytes")
+                    place += step
 
     def _shape(self, file: Any, ids: tuple[str, ...]) -> tuple[int, ...]:
         dataset = self._dataset(file, "heatmap")
@@ -174,6 +203,24 @@ class Hdf5Predictions(Predictions):
         except EvalInputError:
             raise
         except _DAMAGE as error:
-            raise EvalInputError(
-                f"{self.where} are truncated or damaged: {error or type(error).__name__}; write them again"
-            ) from error
+            raise self._damaged(brief(error)) from error
+
+    def _damaged(self, what: str) -> EvalInputError:
+        return EvalInputError(f"{self.where} are truncated or damaged: {what}; write them again")
+
+
+def _positions(file: IO[bytes], pattern: bytes) -> Iterator[int]:
+    """Find a pattern in a file; the file may be moved in between."""
+    start, overlap, kept = 0, len(pattern) - 1, b""
+    while True:
+        file.seek(start + len(kept))
+        block = file.read(1 << 20)
+        data = kept + block
+        at = data.find(pattern)
+        while at >= 0:
+            yield start + at
+            at = data.find(pattern, at + 1)
+        if not block:
+            return
+        kept = data[-overlap:]
+        start += len(data) - len(kept)

@@ -76,7 +76,7 @@ def read_header(stream: IO[bytes]) -> Header:
         AttributeError,
     ) as error:
         raise ValueError(f"an array's header is malformed ({error})") from error
-    if any(length < 0 for length in shape) or dtype.subdtype is not None:
+    if any(type(length) is not int or length < 0 for length in shape) or dtype.subdtype is not None:
         raise ValueError(f"an array declares shape {shape} of {dtype}")
     return Header(shape, fortran, dtype, stream.tell())
 

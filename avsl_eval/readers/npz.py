@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.clip_ids import check_clip_ids
-from avsl_eval.errors import EvalInputError, first_few
+from avsl_eval.errors import EvalInputError, brief, first_few
 from avsl_eval.predictions import KNOWN_FORMATS, Predictions
 from avsl_eval.readers import pickle_refused
 from avsl_eval.readers.common import (
@@ -103,7 +103,7 @@ class NpzPredictions(Predictions):
         raw = self._small(archive, "meta", LARGEST_META)
         if raw.dtype.kind != "U" or raw.size != 1:
             return {}  # somebody else's array of that name
-        return parse_meta(str(raw.reshape(-1)[0]), self.where)
+        return parse_meta(as_text(raw.reshape(-1), self.where)[0], self.where)
 
     def _shape(self, archive: zipfile.ZipFile, ids: tuple[str, ...]) -> tuple[int, ...]:
         with self._open(archive, "heatmap") as member:
@@ -200,4 +200,4 @@ class NpzPredictions(Predictions):
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> EvalInputError:
-        return EvalInputError(f"{self.where} are truncated or damaged: {error}; write them again")
+        return EvalInputError(f"{self.where} are truncated or damaged: {brief(error)}; write them again")
