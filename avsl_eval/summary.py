@@ -32,10 +32,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold the methods and references of one subset."""
+    """Hold the methods and references of one subset; nothing sounds in `n_silent` of its `n_expected` clips."""
 
     subset: str
     n_expected: int
+    n_silent: int
     protocols: tuple[str, ...]
     rules: Mapping[str, Mapping[str, Any]]
     rows: tuple[Row, ...]
@@ -99,4 +100,5 @@ def _compare(subset: str, results: Sequence[Results]) -> Comparison:
         for name, text in REFERENCE_NAMES.items()
         if any(name in answers for answers in context.values())
     ]
-    return Comparison(subset, sizes.pop(), tuple(rules), rules, tuple(rows))
+    n_silent = holders[0].subsets[subset]["testset"]["n_silent"]
+    return Comparison(subset, sizes.pop(), n_silent, tuple(rules), rules, tuple(rows))

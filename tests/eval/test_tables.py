@@ -43,6 +43,13 @@ def test_text_by_hand(files: list[Path], capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
+def test_silent_clips_are_not_counted_in(tmp_path: Path) -> None:
+    results = read_results(write_scores(tmp_path / "a.json", {"lvs": [0.6, 0.1]}, n_silent=3))
+    (table,) = score_tables([results], digits=0)
+    assert table.caption == "t, all: ciou@0.5 under lvs (2 of 5 clips, in which something sounds)"
+    assert table.blocks[0][0][1].startswith("50 ")
+
+
 def test_every_header_names_its_rule(files: list[Path]) -> None:
     tables = score_tables([read_results(file) for file in files])
     assert [table.header for table in tables] == [
