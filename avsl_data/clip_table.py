@@ -127,11 +127,12 @@ def codes_of(*columns: pa.ChunkedArray | pa.Array) -> tuple[list[NDArray[np.int6
     ([[0, 1], [1, 2]], ['b', 'a', 'c'])
     """
     chunks = [chunk for column in columns for chunk in getattr(column, "chunks", [column])]
-    joined = pa.chunked_array(chunks, pa.string()).dictionary_encode().unify_dictionaries()
-    if not joined.num_chunks:
-        return [np.empty(0, np.int64) for _ in columns], pa.array([], pa.string())
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in joined.chunks]).astype(np.int64)
-    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1]), joined.chunk(0).dictionary
+    # One array: a chunked one is encoded by chunk, and every dictionary then merged with the others.
+    joined = pa.concat_arrays([pa.array([], pa.string()), *(chunk.cast(pa.string()) for chunk in chunks)])
+    encoded = joined.dictionary_encode()
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    ends = np.cumsum([len(column) for column in columns])[:-1]
+    return np.split(codes, ends), encoded.dictionary
 
 
 def hashes_of(values: pa.Array | pa.ChunkedArray, *salt: object) -> NDArray[np.uint64]:
