@@ -64,7 +64,9 @@ class MapsSeen:
         self.constant += [i for i, flat in zip(clip_ids, low == high, strict=True) if flat]
         self.n += len(clip_ids)
         self.low, self.high = min(self.low, float(low.min())), max(self.high, float(high.max()))
-        self.n_levels += sum(map(looks_8_bit, maps))
+        few = maps.reshape(len(maps), -1)[:, :: max(1, maps[0].size // 8)]  # a few pixels tell most maps
+        if _whole(few).any() or _whole(few * np.float32(255)).any():
+            self.n_levels += sum(map(looks_8_bit, maps))
 
 
 def looks_8_bit(heatmap: NDArray[np.float32]) -> bool:
@@ -87,18 +89,18 @@ def looks_8_bit(heatmap: NDArray[np.float32]) -> bool:
     (True, False)
     """
     flat = heatmap.ravel()
-    few = flat[:: max(1, flat.size // 64)]  # most maps are told by a few pixels
     for scale in (np.float32(1), np.float32(255)):
-        if not _whole(few * scale):
+        if not _whole(flat[None] * scale).all():
             continue
         levels = np.unique(np.rint(flat * scale))
-        if _whole(flat * scale) and levels[0] >= 0 and levels[-1] <= 255 and len(levels) > 2:
+        if levels[0] >= 0 and levels[-1] <= 255 and len(levels) > 2:
             return True
     return False
 
 
-def _whole(values: NDArray[np.float32]) -> bool:
-    return bool((np.abs(values - np.rint(values)) < 1e-4).all())
+def _whole(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say of rows [n, k] whether they hold whole numbers only."""
+    return np.asarray((np.abs(values - np.rint(values)) < 1e-4).all(axis=1))
 
 
 def map_warnings(seen: MapsSeen, protocols: Sequence[Protocol]) -> list[str]:

@@ -39,8 +39,14 @@ Bools = NDArray[np.bool_]
 CONTEXT = ("ceiling", "center_prior", "mean_truth_prior", "whole_image")
 """Names of the answers, in the order of reports."""
 
+PRIORS = ("center_prior", "mean_truth_prior")
+"""Those of them that are maps."""
+
 FOLDS = 10
 """Of the mean-truth prior."""
+
+_BLOCK = 64
+"""Clips whose truth is kept until they are counted together."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class DrawnTruth:
     ----------
     inside : bool [P]
         Pixels with g > 0.
+    pixels : int [n_inside]
+        Where they are.
     double : bool [P] or None
         Pixels with g = 1 where g has two levels (consensus); None where g is 0 or 1.
     n_inside, n_double
@@ -58,6 +66,7 @@ class DrawnTruth:
     """
 
     inside: Bools
+    pixels: NDArray[np.intp]
     double: Bools | None
     n_inside: int
     n_double: int
@@ -68,9 +77,11 @@ class DrawnTruth:
         flat = levels.reshape(-1)
         if unit == 1:
             inside = flat.view(np.bool_)
-            return cls(inside, None, int(np.count_nonzero(inside)), 0)
+            pixels = np.flatnonzero(inside)
+            return cls(inside, pixels, None, len(pixels), 0)
         inside, double = flat > 0, flat > 1
-        return cls(inside, double, int(np.count_nonzero(inside)), int(np.count_nonzero(double)))
+        pixels = np.flatnonzero(inside)
+        return cls(inside, pixels, double, len(pixels), int(np.count_nonzero(double)))
 
     @property
     def total(self) -> float:
@@ -149,54 +160,125 @@ def mean_truth_maps(annotations: Annotations, size: int, fold_of: NDArray[np.int
         For each fold the mean g of all clips of other folds; 0 where there is none.
     """
     n_folds = int(fold_of.max(initial=0)) + 1
-    sums = np.zeros((n_folds, size, size), np.int32)
+    sums = np.zeros((n_folds, size, size), np.int64)
+    block = np.zeros((n_folds, size, size), np.uint8)  # adding bytes to bytes is some ten times faster
     counts = np.zeros(n_folds, np.int64)
+    room = 255 // annotations.unit
     for clip, fold in zip(annotations.clips, fold_of.tolist(), strict=True):
-        if fold >= 0:
-            sums[fold] += clip.levels(size, annotations.truth)
-            counts[fold] += 1
+        if fold < 0:
+            continue
+        block[fold] += clip.levels(size, annotations.truth)
+        counts[fold] += 1
+        if counts[fold] % room == 0:
+            sums[fold] += block[fold]
+            block[fold] = 0
+    sums += block
     others = (counts.sum() - counts) * annotations.unit
-    total = sums.sum(axis=0, dtype=np.int64)
+    total = sums.sum(axis=0)
     return np.stack(
         [((total - own) / max(1, int(n))).astype(np.float32) for own, n in zip(sums, others, strict=True)]
     )
 
 
-class _Prior:
-    """Score one fixed map against many clips under many rules.
+@dataclass(frozen=True)
+class _Masks:
+    """Hold the masks that fixed maps give under many rules, each different one once.
 
-    A rule whose mask does not depend on the clip gives one mask, or one per threshold, drawn once and kept as
-    bits. The adaptive rules' masks follow from the map's sorted values.
+    Parameters
+    ----------
+    bits : uint64 [M, K, W]
+        K masks of each of M maps, packed; the last one holds the map's largest pixels.
+    areas : int64 [M, K]
+        Their sizes.
+    columns
+        Rule to the columns of K that are its masks, one per threshold.
+    adaptive
+        Rule to what its masks are made from, for each map: they depend on the clip.
     """
 
-    def __init__(self, prior: Float32, rules: Sequence[Protocol]) -> None:
-        self._columns: dict[str, list[int]] = {}
-        self._adaptive: dict[str, tuple[Protocol, Float32, Float32, NDArray[np.uint32] | None]] = {}
-        masks: dict[bytes, int] = {}
+    bits: NDArray[np.uint64]
+    areas: NDArray[np.int64]
+    columns: Mapping[str, Sequence[int]]
+    adaptive: Mapping[str, Sequence[_Ranked]]
+
+    @classmethod
+    def of_maps(cls, priors: Float32, rules: Sequence[Protocol]) -> _Masks:
+        """Draw the masks of maps [M, S, S], which are scores s in [0, 1]."""
+        columns: dict[str, Sequence[int]] = {}
+        adaptive: dict[str, Sequence[_Ranked]] = {}
+        known: dict[bytes, int] = {}
+        drawn: list[NDArray[np.uint64]] = []
         for rule in rules:
-            p = normalise(prior[None], rule.normalisation, rule.constant)
-            if rule.threshold == "adaptive" and not np.isnan(p[0, 0, 0]):
-                self._adaptive[rule.name] = _ranked(p.ravel(), rule)
+            p = normalise(priors, rule.normalisation, rule.constant)
+            if rule.threshold == "adaptive":
+                adaptive[rule.name] = [_Ranked.of_map(one.ravel(), rule) for one in p]
                 continue
-            drawn = [_bits(binarise(p, single, [0])[0].ravel()) for single in _single_rules(rule)]
-            self._columns[rule.name] = [masks.setdefault(bits.tobytes(), len(masks)) for bits in drawn]
-        self._bits = np.stack([np.frombuffer(raw, np.uint64) for raw in masks] or [np.zeros(1, np.uint64)])
-        self._areas = _count_bits(self._bits)
-        top = prior == prior.max()
-        self._top, self._n_top = top.ravel(), int(np.count_nonzero(top))
+            own = []
+            for single in _single_rules(rule):
+                bits = _pack(binarise(p, single, [0] * len(p)))
+                key = bits.tobytes()
+                if key not in known:
+                    known[key] = len(drawn)
+                    drawn.append(bits)
+                own.append(known[key])
+            columns[rule.name] = own
+        drawn.append(_pack(priors == priors.max(axis=(1, 2), keepdims=True)))
+        stacked = np.stack(drawn, axis=1)
+        return cls(stacked, _count_bits(stacked), columns, adaptive)
 
-    def pointing(self, truth: DrawnTruth) -> float:
-        return int(np.count_nonzero(self._top & truth.inside)) / self._n_top
 
-    def statistics(self, truth: DrawnTruth, bits: Sequence[NDArray[np.uint64]]) -> dict[str, Float64]:
-        """Return [2, thresholds] of each rule: intersections and false positives, in pixels."""
-        covered = _count_bits(self._bits & bits[0])
-        weighted = covered if len(bits) == 1 else (covered + _count_bits(self._bits & bits[1])) / 2
-        both = np.stack([weighted, self._areas - covered])
-        found: dict[str, Float64] = {name: both[:, columns] for name, columns in self._columns.items()}
-        for name, ranked in self._adaptive.items():
-            found[name] = _adaptive_statistics(*ranked, truth)
-        return found
+@dataclass(frozen=True)
+class _Ranked:
+    """Hold one map for the adaptive rules.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+    p : float32 [P]
+        The map.
+    ordered : float32 [P]
+        Its values, ascending.
+    ranks : uint32 [P] or None
+        Where ties are broken, the rank of each pixel from the largest down, ties in `tie_order`.
+    """
+
+    rule: Protocol
+    p: Float32
+    ordered: Float32
+    ranks: NDArray[np.uint32] | None
+
+    @classmethod
+    def of_map(cls, p: Float32, rule: Protocol) -> _Ranked:
+        """Prepare a map."""
+        ranks = None
+        if rule.exact_area:
+            ranks = np.empty(p.size, np.uint32)
+            ranks[np.lexsort((tie_order(p.size), -p))] = np.arange(p.size, dtype=np.uint32)
+        return cls(rule, p, np.sort(p), ranks)
+
+    def statistics(self, truth: DrawnTruth) -> tuple[float, float]:
+        """Return intersection and false positive on one clip, in pixels."""
+        p, rule = self.p, self.rule
+        if np.isnan(p[0]):  # a constant map that the rule makes nothing of
+            return 0.0, 0.0
+        k = p.size - rank_of(rule, p.size, truth.n_inside)
+        threshold = self.ordered[p.size - k]
+        if self.ranks is not None:
+            mask, area = self.ranks < k, k
+        elif rule.rescue_saturated and threshold >= 1:
+            mask = p >= (threshold if rule.comparison == ">=" else 1)
+            area = int(np.count_nonzero(mask))
+        else:
+            strictly = rule.comparison == ">"
+            mask = p > threshold if strictly else p >= threshold
+            area = p.size - int(
+                np.searchsorted(self.ordered, threshold, side="right" if strictly else "left")
+            )
+        covered = weighted = float(np.count_nonzero(mask & truth.inside))
+        if truth.double is not None:
+            weighted = (covered + np.count_nonzero(mask & truth.double)) / 2
+        return weighted, area - covered
 
 
 def _single_rules(rule: Protocol) -> list[Protocol]:
@@ -208,43 +290,13 @@ def _single_rules(rule: Protocol) -> list[Protocol]:
     return [rule]
 
 
-def _ranked(p: Float32, rule: Protocol) -> tuple[Protocol, Float32, Float32, NDArray[np.uint32] | None]:
-    """Prepare an adaptive rule: the map, its sorted values and, where ties are broken, each pixel's rank."""
-    if not rule.exact_area:
-        return rule, p, np.sort(p), None
-    ranks = np.empty(p.size, np.uint32)
-    ranks[np.lexsort((tie_order(p.size), -p))] = np.arange(p.size, dtype=np.uint32)
-    return rule, p, p, ranks
-
-
-def _adaptive_statistics(
-    rule: Protocol, p: Float32, ordered: Float32, ranks: NDArray[np.uint32] | None, truth: DrawnTruth
-) -> Float64:
-    k = p.size - rank_of(rule, p.size, truth.n_inside)
-    if ranks is not None:
-        mask, area = ranks < k, k
-    else:
-        threshold = ordered[p.size - k]
-        if rule.comparison == ">":
-            mask = p > threshold
-            area = p.size - int(np.searchsorted(ordered, threshold, side="right"))
-        else:
-            mask = p >= threshold
-            area = p.size - int(np.searchsorted(ordered, threshold, side="left"))
-        if rule.rescue_saturated and threshold >= 1:
-            mask = mask | (p >= 1)
-            area = int(np.count_nonzero(mask))
-    covered = weighted = float(np.count_nonzero(mask & truth.inside))
-    if truth.double is not None:
-        weighted = (covered + np.count_nonzero(mask & truth.double)) / 2
-    return np.array([[weighted], [area - covered]])
-
-
-def _bits(mask: Bools) -> NDArray[np.uint64]:
-    """Pack a mask into words; what is lacking to a whole word is 0."""
-    packed = np.packbits(mask)
-    lacking = -len(packed) % 8
-    return (np.concatenate([packed, np.zeros(lacking, np.uint8)]) if lacking else packed).view(np.uint64)
+def _pack(masks: Bools) -> NDArray[np.uint64]:
+    """Pack masks [M, ...] into words [M, W]; what is lacking to a whole word is 0."""
+    packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
+    lacking = -packed.shape[1] % 8
+    if lacking:
+        packed = np.pad(packed, ((0, 0), (0, lacking)))
+    return packed.view(np.uint64)
 
 
 _ONES_OF_A_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
@@ -255,6 +307,26 @@ def _count_bits(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     if hasattr(np, "bitwise_count"):  # numpy 2
         return np.asarray(np.bitwise_count(words).sum(axis=-1, dtype=np.int64))
     return np.asarray(_ONES_OF_A_BYTE[words.view(np.uint8)].sum(axis=-1, dtype=np.int64))
+
+
+class _Block:
+    """Keep the truth of a few clips as bits until they are counted together."""
+
+    def __init__(self, size: int, two_levels: bool) -> None:
+        words = -(-size * size // 64)
+        self.rows: list[int] = []
+        self.inside = np.zeros((_BLOCK, words), np.uint64)
+        self.double = np.zeros((_BLOCK, words), np.uint64) if two_levels else None
+
+    def add(self, row: int, truth: DrawnTruth) -> bool:
+        """Note a clip; return whether the block is full."""
+        n = len(self.rows)
+        packed = np.packbits(truth.inside)
+        self.inside[n].view(np.uint8)[: len(packed)] = packed
+        if self.double is not None and truth.double is not None:
+            self.double[n].view(np.uint8)[: len(packed)] = np.packbits(truth.double)
+        self.rows.append(row)
+        return n + 1 == _BLOCK
 
 
 class Context:
@@ -269,26 +341,29 @@ class Context:
     """
 
     def __init__(self, annotations: Annotations, protocols: Sequence[Protocol]) -> None:
-        self._protocols = protocols
         sounding = np.array([not clip.is_silent for clip in annotations.clips], bool)
-        self.fold_of = np.full(len(sounding), -1, np.intp)
+        n, self._unit = len(sounding), annotations.unit
+        self.fold_of = np.full(n, -1, np.intp)
         ids = [clip.clip_id for clip, sounds in zip(annotations.clips, sounding, strict=True) if sounds]
         self.fold_of[sounding] = deal_folds(ids)
-        self._disc: dict[int, _Prior] = {}
-        self._mean: dict[int, list[_Prior]] = {}
+        self._masks: dict[int, dict[str, _Masks]] = {}
+        self._blocks: dict[int, _Block] = {}
+        self._counts: dict[int, NDArray[np.int64]] = {}
         for size in sorted({rule.map_size for rule in protocols}):
             rules = [rule for rule in protocols if rule.map_size == size]
-            self._disc[size] = _Prior(center_prior_map(size), rules)
             means = mean_truth_maps(annotations, size, self.fold_of)
-            self._mean[size] = [_Prior(prior, rules) for prior in means]
-        n = len(sounding)
-        self._ceiling = {rule.name: np.full(n, np.nan) for rule in protocols}
+            self._masks[size] = {
+                "center_prior": _Masks.of_maps(center_prior_map(size)[None], rules),
+                "mean_truth_prior": _Masks.of_maps(means, rules),
+            }
+            self._blocks[size] = _Block(size, self._unit > 1)
+            self._counts[size] = np.zeros((2, n), np.int64)
         self._statistics = {
-            (answer, rule.name): np.zeros((3, n, max(1, len(rule.thresholds))))
-            for answer in CONTEXT[1:]
+            (answer, rule.name): np.zeros((2, n, max(1, len(rule.thresholds))))
+            for answer in PRIORS
             for rule in protocols
         }
-        self._pointing = {(answer, size): np.zeros(n) for answer in CONTEXT for size in self._disc}
+        self._pointing = {(answer, size): np.zeros(n) for answer in CONTEXT for size in self._masks}
 
     def record(self, row: int, truths: Mapping[int, DrawnTruth]) -> None:
         """Score the answers on one clip.
@@ -304,40 +379,60 @@ class Context:
         if fold < 0:
             return
         for size, truth in truths.items():
-            bits = [_bits(truth.inside)] + ([] if truth.double is None else [_bits(truth.double)])
-            disc, mean = self._disc[size], self._mean[size][fold]
-            found = {
-                "center_prior": disc.statistics(truth, bits),
-                "mean_truth_prior": mean.statistics(truth, bits),
-            }
-            whole = (truth.total, size * size - truth.n_inside)
-            for rule in self._protocols:
-                if rule.map_size != size:
-                    continue
-                self._ceiling[rule.name][row] = best_ciou(truth, rule)
-                for answer, statistics in found.items():
-                    out = self._statistics[answer, rule.name]
-                    out[0, row], out[2, row] = statistics[rule.name]
-                    out[1, row] = truth.total
-                out = self._statistics["whole_image", rule.name]
-                out[0, row], out[1, row], out[2, row] = whole[0], truth.total, whole[1]
-            self._pointing["ceiling", size][row] = float(truth.n_inside > 0)
-            self._pointing["center_prior", size][row] = disc.pointing(truth)
-            self._pointing["mean_truth_prior", size][row] = mean.pointing(truth)
-            self._pointing["whole_image", size][row] = truth.n_inside / size**2
+            self._counts[size][:, row] = truth.n_inside, truth.n_double
+            for answer, masks in self._masks[size].items():
+                for name, maps in masks.adaptive.items():
+                    ranked = maps[fold if len(maps) > 1 else 0]
+                    self._statistics[answer, name][:, row, 0] = ranked.statistics(truth)
+            if self._blocks[size].add(row, truth):
+                self._count(size)
+
+    def _count(self, size: int) -> None:
+        """Count a block of clips."""
+        block = self._blocks[size]
+        rows, n = np.array(block.rows, np.intp), len(block.rows)
+        if not n:
+            return
+        folds = self.fold_of[rows]
+        for answer, masks in self._masks[size].items():
+            which = folds if len(masks.bits) > 1 else np.zeros(n, np.intp)
+            covered = np.empty((n, masks.bits.shape[1]))
+            weighted = np.empty_like(covered)
+            for k in range(masks.bits.shape[1]):
+                bits = masks.bits[which, k]
+                covered[:, k] = weighted[:, k] = _count_bits(bits & block.inside[:n])
+                if block.double is not None:
+                    weighted[:, k] = (covered[:, k] + _count_bits(bits & block.double[:n])) / 2
+            areas = masks.areas[which]
+            for name, columns in masks.columns.items():
+                out = self._statistics[answer, name]
+                out[0, rows], out[1, rows] = weighted[:, columns], (areas - covered)[:, columns]
+            self._pointing[answer, size][rows] = covered[:, -1] / areas[:, -1]
+        inside = self._counts[size][0, rows]
+        self._pointing["ceiling", size][rows] = inside > 0
+        self._pointing["whole_image", size][rows] = inside / size**2
+        block.rows.clear()
 
     def ciou(self, protocol: Protocol) -> dict[str, Float64]:
         """Return the cIoU of each answer, float64 [N]; of silent clips NaN."""
-        found = {"ceiling": self._ceiling[protocol.name]}
+        size = protocol.map_size
+        self._count(size)
+        inside, double = self._counts[size]
+        truth = (inside + double) / 2 if self._unit > 1 else inside.astype(np.float64)
+        found = {"ceiling": best_ciou(inside, double if self._unit > 1 else inside, protocol)}
         sounding = self.fold_of >= 0
-        for answer in CONTEXT[1:]:
-            values = ciou_of(*self._statistics[answer, protocol.name])
+        for answer in PRIORS:
+            intersection, false_positive = self._statistics[answer, protocol.name]
+            values = ciou_of(intersection, truth[:, None], false_positive)
             found[answer] = values[:, best_column(values[sounding])]
-            found[answer][~sounding] = np.nan
+        found["whole_image"] = ciou_of(truth, truth, (size**2 - inside).astype(np.float64))
+        for values in found.values():
+            values[~sounding] = np.nan
         return found
 
     def pointing(self, protocol: Protocol) -> dict[str, Float64]:
         """Return the pointing accuracy of each answer, float64 [N]."""
+        self._count(protocol.map_size)
         return {answer: self._pointing[answer, protocol.map_size] for answer in CONTEXT}
 
 
@@ -371,30 +466,32 @@ def context_ciou(annotations: Annotations, protocol: Protocol) -> dict[str, Floa
     return context.ciou(protocol)
 
 
-def best_ciou(truth: DrawnTruth, protocol: Protocol) -> float:
-    """Compute the best cIoU that a map without ties can reach on a clip.
+def best_ciou(inside: NDArray[np.int64], double: NDArray[np.int64], protocol: Protocol) -> Float64:
+    """Compute the best cIoU that a map without ties can reach.
 
     Parameters
     ----------
-    truth
-        Of the clip.
+    inside, double : int64 [N]
+        Pixels of each clip with g > 0 and with g = 1; equal where g is 0 or 1.
     protocol
         The rule.
 
     Returns
     -------
-    float
+    float64 [N]
         In [0, 1]; NaN where truth and mask are empty.
+
+    Examples
+    --------
+    >>> from avsl_eval.protocol_table import PROTOCOLS
+    >>> pixels = np.array([12544, 25088, 50176])
+    >>> best_ciou(pixels, pixels, PROTOCOLS["ezvsl"]).tolist()
+    [0.5, 1.0, 0.5]
     """
-    total = truth.total
-    area = tie_free_area(protocol, truth.n_inside)
-    if area is None:
-        return 1.0 if total else float("nan")
-    counts = [truth.n_inside] if truth.double is None else [truth.n_double, truth.n_inside - truth.n_double]
-    intersection, left = 0.0, area
-    for weight, count in zip((1.0, 0.5), counts, strict=False):
-        taken = min(left, count)
-        intersection += taken * weight
-        left -= taken
-    denominator = total + left
-    return intersection / denominator if denominator else float("nan")
+    total = (inside + double) / 2
+    if not protocol.is_rank_rule:
+        return np.where(total > 0, 1.0, np.nan)
+    area = np.array([tie_free_area(protocol, int(k)) for k in inside], np.int64)
+    certain = np.minimum(area, double)
+    half = np.minimum(area - certain, inside - double)
+    return ciou_of(certain + half / 2, total, (area - certain - half).astype(np.float64))

@@ -227,6 +227,44 @@ def _float_of(key: int) -> np.float32:
     return np.float32(np.array(bits, np.int32).view(np.float32))
 
 
+def order_at(values: Float32, ranks: Sequence[int]) -> Float32:
+    """Partition values at several ranks.
+
+    Parameters
+    ----------
+    values : float32 [P]
+        Any values.
+    ranks
+        Ascending and distinct, each below P.
+
+    Returns
+    -------
+    float32 [P]
+        The values, those of these ranks in their places, smaller ones before and larger ones after them.
+
+    Notes
+    -----
+    numpy partitions at one rank with vector instructions and at several without; so a part at a time.
+
+    Examples
+    --------
+    >>> order_at(np.array([3, 0, 2, 1], np.float32), [1, 2])[1:3].tolist()
+    [1.0, 2.0]
+    """
+    ordered = values.copy()
+    begin, left = 0, list(ranks)
+    middle = left.pop(len(left) // 2)
+    ordered.partition(middle)
+    for rank in (r for r in left if r < middle):
+        ordered[begin:middle].partition(rank - begin)
+        begin = rank + 1
+    begin = middle + 1
+    for rank in (r for r in left if r > middle):
+        ordered[begin:].partition(rank - begin)
+        begin = rank + 1
+    return ordered
+
+
 class _Chunk:
     """The maps of a chunk, upsampled in one way; one of them is selected at a time."""
 
@@ -249,7 +287,7 @@ class _Chunk:
             wanted = sorted({*ranks.values(), *([quarter] if with_top else [])})
             if not wanted:
                 continue
-            ordered = np.partition(x[k], wanted)
+            ordered = order_at(x[k], wanted)
             if with_top:
                 self._tops.append(ordered[quarter:].copy())
             for name, rank in ranks.items():
@@ -282,7 +320,7 @@ class _Chunk:
         """Turn to one map of the chunk."""
         self._k, self._x, self._truth = k, self._all[k], self._truths[k]
         truth = self._truth
-        self._inside = self._x[truth.inside]
+        self._inside = self._x.take(truth.pixels)
         self._double = None if truth.double is None else self._x[truth.double]
         self._counted: dict[tuple[str, float], tuple[float, float]] = {}
         self._areas: dict[float, int] = {}
@@ -292,6 +330,8 @@ class _Chunk:
     def pointing(self) -> float:
         """Return the share of the map's largest pixels that lie on g > 0."""
         high = self._high[self._k]
+        if not self._inside.size or self._inside.max() < high:
+            return 0.0
         return int(np.count_nonzero(self._inside == high)) / int(np.count_nonzero(self._x == high))
 
     def confidence(self, protocol: Protocol) -> float:

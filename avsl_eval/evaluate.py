@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 RANGE_TOLERANCE = 1e-6
 """How far float32 rounding may carry a heatmap beyond the bounds of a protocol."""
+
+CHUNK = 8
+"""Maps that are scored together: 8 of 224 x 224, and what is computed from them, stay near the processor."""
 
 Progress = Callable[[int, int], None]
 Named = str | Protocol | ProtocolSuite
@@ -91,6 +96,7 @@ def evaluate_all(
     missing: str = "error",
     *,
     name: str | None = None,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Scores]:
     """Score heatmaps under several protocols in one pass.
@@ -103,6 +109,8 @@ def evaluate_all(
         Names of protocols and suites (`avsl_eval.SUITES`), or protocols of your own.
     name
         Of the method, for the scores file.
+    threads
+        How many threads score; results do not depend on it.
 
     Returns
     -------
@@ -136,7 +144,7 @@ def evaluate_all(
         raise EvalInputError(
             f"none of the {len(truth.clips)} annotated clips has a box: there is nothing to locate"
         )
-    run = _Run(maps, truth, rules, optional, progress)
+    run = _Run(maps, truth, rules, optional, progress, threads)
     run.warnings += _annotation_warnings(truth, extra)
     run.score()
     return run.scores(name, absent, extra)
@@ -212,7 +220,9 @@ class _Run:
         rules: Mapping[str, Protocol],
         optional: set[str],
         progress: Progress | None,
+        threads: int,
     ) -> None:
+        self.threads = threads
         self.maps, self.truth, self.rules, self.optional = maps, truth, dict(rules), optional
         self.progress = progress
         self.warnings: list[str] = []
@@ -236,16 +246,27 @@ class _Run:
         """Score every map, and draw the truth of clips without one."""
         n, done = len(self.row_of), 0
         lacking = set(range(n))
-        for clip_ids, heatmaps in self.maps.chunks(self.row_of.keys()):
-            low, high = heatmaps.min(axis=(1, 2)), heatmaps.max(axis=(1, 2))
-            self.check_ranges(clip_ids, low, high)
-            self.seen.look(clip_ids, heatmaps, low, high)
-            rows = [self.row_of[clip_id] for clip_id in clip_ids]
-            self.engine.score(heatmaps, rows, [self.draw(row) for row in rows])
-            lacking.difference_update(rows)
-            done += len(rows)
-            if self.progress is not None:
-                self.progress(done, n)
+        with ThreadPoolExecutor(max(1, self.threads - 1)) as pool:
+            running: deque[Future[None]] = deque()
+            for clip_ids, heatmaps in self.maps.chunks(self.row_of.keys(), CHUNK):
+                low, high = heatmaps.min(axis=(1, 2)), heatmaps.max(axis=(1, 2))
+                self.check_ranges(clip_ids, low, high)
+                self.seen.look(clip_ids, heatmaps, low, high)
+                rows = [self.row_of[clip_id] for clip_id in clip_ids]
+                drawn = [self.draw(row) for row in rows]
+                # Rows of different chunks are disjoint, so that the order of threads changes nothing.
+                if self.threads > 1 and len(running) < self.threads:
+                    running.append(pool.submit(self.engine.score, heatmaps, rows, drawn))
+                else:
+                    self.engine.score(heatmaps, rows, drawn)
+                while running and running[0].done():
+                    running.popleft().result()
+                lacking.difference_update(rows)
+                done += len(rows)
+                if self.progress is not None:
+                    self.progress(done, n)
+            for future in running:
+                future.result()
         for row in sorted(lacking):
             self.draw(row)
 
