@@ -50,11 +50,12 @@ def write_files(files: Mapping[Path, str]) -> None:
     EvalInputError
         If one cannot be written.
     """
+    for path in files:
+        if path.is_dir():
+            raise EvalInputError(f"cannot write {path}: it is a folder; name a file")
     parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
     try:
         for path, part in parts.items():
-            if path.is_dir():
-                raise EvalInputError(f"cannot write {path}: it is a folder; name a file")
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(files[path], encoding="utf-8")
         for path, part in parts.items():

@@ -248,8 +248,10 @@ def per_clip_path(path: str | Path, per_clip: str | Path | None = None) -> Path:
     Raises
     ------
     EvalInputError
-        If both files would have one name.
+        If both files would have one name, or the scores none.
     """
+    if not Path(path).name:
+        raise EvalInputError(f"cannot write {path}: it is a folder; name a file")
     table = Path(per_clip) if per_clip is not None else Path(path).with_suffix(".csv")
     if table == Path(path):
         raise EvalInputError(f"{path} would hold the scores and the table of clips; name them apart")

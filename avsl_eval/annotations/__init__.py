@@ -56,11 +56,13 @@ def read(source: str | Path | Mapping[str, Any], masks: str | Path | None = None
         return build((Row(clip_id, "", boxes) for clip_id, boxes in source.items()), "union", None)
     path = Path(source)
     folder = Path(masks) if masks is not None else None
-    if folder is not None and not folder.is_dir():
+    try:
+        is_folder, has_masks = path.is_dir(), folder is None or folder.is_dir()
+    except OSError as error:  # a folder above may not be entered
+        raise EvalInputError(f"cannot read annotations {path}: {error.strerror}") from error
+    if not has_masks:
         raise EvalInputError(f"the folder of masks, {folder}, is not there")
-    if path.is_dir():
-        return _read_folder(path, folder)
-    return _read_file(path, folder)
+    return _read_folder(path, folder) if is_folder else _read_file(path, folder)
 
 
 def derive(

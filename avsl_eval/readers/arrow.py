@@ -271,8 +271,11 @@ class _Cells:
         return self._values[low:high].reshape(shape)
 
     def _slow_cell(self, row: int, clip_id: str) -> NDArray[Any]:
+        values = self._column[row].as_py()
+        if values is None:
+            raise EvalInputError(f"{self._where} of clip {clip_id} is null; leave the row out")
         try:
-            cell = np.array(self._column[row].as_py(), dtype=np.float64)
+            cell = np.array(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise self._ragged(clip_id) from error
         return cell  # nulls have become NaN, which is refused as NaN
