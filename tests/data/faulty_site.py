@@ -1,7 +1,8 @@
 """A server of many addresses and few videos, which fails in every way that a publisher's does.
 
-An address is ``/videos/<video id>.mp4``; the letters at the beginning of the id say what happens there. What
-is wrong once only (`PASSING`) leaves the same clip behind as an address where nothing is wrong.
+An address is ``/videos/<video id>.mp4``, or ``/<video id>/play/orig/x`` as Flickr's; the letters at the
+beginning of the id, or a function of the test, say what happens there. What is wrong once only (`PASSING`)
+leaves the same clip behind as an address where nothing is wrong.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -47,10 +48,13 @@ class FaultySite:
         Whether the faults of `PASSING` and the refusals are left out.
     refuse_every
         After so many requests one is answered by 429.
+    kind_of
+        What happens at a video id.
     """
 
     calm: bool = False
     refuse_every: int = 0
+    kind_of: Callable[[str], str] = lambda video_id: video_id[:4]
     base_url: str = ""
     requests: list[str] = field(default_factory=list)
     complete: Counter[str] = field(default_factory=Counter)
@@ -71,8 +75,9 @@ class _Handler(SiteHandler):
 
     def do_GET(self) -> None:  # noqa: N802 - the base class names it so
         """Answer by the beginning of the video's id."""
-        video_id = Path(self.path.partition("?")[0]).stem
-        kind = video_id[:4]
+        parts = Path(self.path.partition("?")[0]).parts
+        video_id = Path(parts[-1]).stem if parts[1] == "videos" else parts[1]
+        kind = self.site.kind_of(video_id)
         count, refuse = self.site.asked(video_id)
         if refuse:
             self._empty(HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": "1"})
