@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from avsl_eval.ciou import CiouStatistics
 from avsl_eval.errors import EvalInputError
 from avsl_eval.gallery import Pick, choose, drawn_protocols, gallery_protocol
 from avsl_eval.maps import binarise, to_probability
@@ -21,8 +23,20 @@ from avsl_eval.report_gallery import Card, Frame, Gallery, GalleryClip
 from avsl_eval.results_file import Results
 from avsl_eval.truth import AnnotatedClip, Annotations, read_annotations
 
+_log = logging.getLogger(__name__)
+
 _EMPTY_SIZE = (320, 240)
 """Width and height of the panel where a frame is absent."""
+
+_KINDS_OF_FILES = {
+    "per_clip": "the table beside each scores file",
+    "predictions": "the predictions",
+    "annotations": "the annotations",
+}
+"""What the gallery is drawn from, by the keys of ``files``."""
+
+_SAME = 1e-3
+"""How far cIoU of a drawn mask may be from the one that was scored: some fifty pixels."""
 
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 """Endings of frames, in the order in which they are looked for."""
@@ -54,30 +68,17 @@ def read_gallery(results: Sequence[Results], frames: Path | None, n_clips: int) 
     Returns
     -------
     Gallery
-        By subset, then by why a clip was chosen. Empty, and says why, where a table of clips is absent.
+        By subset, then by why a clip was chosen. Empty, and says why, where files to draw from are absent.
 
     Raises
     ------
     EvalInputError
-        If predictions or annotations that the results name cannot be read, or a frame is no picture.
+        If predictions or annotations that the results name cannot be read, are not those that were scored,
+        or a frame is no picture.
     """
-    lacking = [
-        file["per_clip"]
-        for r in results
-        for file in r.content["files"]
-        if not Path(file["per_clip"]).exists()
-    ]
-    if lacking:
-        return Gallery(
-            why_empty="Choosing clips needs the table beside each scores file, and "
-            f"{lacking[0]} does not exist: avsl-eval score --per-clip writes it."
-        )
-    for subset in dict.fromkeys(s for r in results for s in r.subsets):
-        if not drawn_protocols(results, subset):
-            return Gallery(
-                why_empty=f"No protocol of subset {subset} is common to all methods and gives one mask per "
-                "clip."
-            )
+    if why := _why_empty(results):
+        _log.warning("the page has no gallery. %s", why)
+        return Gallery(why_empty=why)
     clips: list[GalleryClip] = []
     protocols = []
     for subset, group in itertools.groupby(choose(results, n_clips), key=lambda pick: pick.subset):
@@ -87,18 +88,44 @@ def read_gallery(results: Sequence[Results], frames: Path | None, n_clips: int) 
     return Gallery(tuple(clips), tuple(protocols))
 
 
+def _why_empty(results: Sequence[Results]) -> str:
+    """Say what the gallery cannot be drawn without, as plain text; "" if all is there."""
+    for subset in dict.fromkeys(s for r in results for s in r.subsets):
+        if not drawn_protocols(results, subset):
+            return f"No protocol of subset {subset} is common to all methods and gives one mask per clip."
+    for r in results:
+        for file in r.content["files"]:
+            for kind in ("per_clip", "predictions", "annotations"):
+                if file[kind] is None:
+                    return f"The {kind} of {r.name} were no file when they were scored."
+                if not Path(file[kind]).exists():
+                    return (
+                        f"It needs {_KINDS_OF_FILES[kind]}, and {file[kind]} of {r.name} does not exist "
+                        "here; run the report in the folder in which the scores were made."
+                    )
+    return ""
+
+
 def _subset_clips(
     results: Sequence[Results], subset: str, protocol: str, picks: Sequence[Pick], frames: Path | None
 ) -> list[GalleryClip]:
     holders = [(place, r) for place, r in enumerate(results) if subset in r.subsets]
-    rule = Protocol.from_dict(holders[0][1].subsets[subset]["protocols"][protocol]["rule"])
-    annotations = _annotations(holders[0][1], subset, protocol)
+    fields = holders[0][1].subsets[subset]["protocols"][protocol]["rule"]
+    # What missing clips do is the one field in which the methods may differ, and nothing here depends on it.
+    rule = Protocol.from_dict({key: value for key, value in fields.items() if key != "missing"})
+    path = holders[0][1].file(subset, protocol)["annotations"]
+    annotations = read_annotations(path)
     truth = {clip.clip_id: clip for clip in annotations.clips}
     wanted = {pick.clip_id for pick in picks}
     methods = [_holder(place, r, subset, protocol, wanted) for place, r in holders]
     clips = []
     for pick in picks:
-        clip = truth[pick.clip_id]
+        clip = truth.get(pick.clip_id)
+        if clip is None:
+            raise EvalInputError(
+                f"the table of subset {subset} has clip {pick.clip_id}, but {path} has not: the annotations "
+                "changed after they were scored; score them again"
+            )
         clips.append(
             GalleryClip(
                 clip.clip_id,
@@ -114,40 +141,36 @@ def _subset_clips(
     return clips
 
 
-def _annotations(results: Results, subset: str, protocol: str) -> Annotations:
-    path = results.file(subset, protocol)["annotations"]
-    if path is None:
-        raise EvalInputError(
-            f"{results.name} was scored against annotations that are no file; a gallery needs one"
-        )
-    return read_annotations(path)
-
-
 def _holder(place: int, results: Results, subset: str, protocol: str, wanted: set[str]) -> _Holder:
     file = results.file(subset, protocol)
-    if file["predictions"] is None or not Path(file["predictions"]).exists():
-        raise EvalInputError(
-            f"the predictions of {results.name}, {file['predictions']}, do not exist; "
-            "run the report in the folder that its results were collected in"
-        )
     predictions = open_predictions(file["predictions"])
     heatmaps = {i: m for ids, maps in predictions.chunks(wanted) for i, m in zip(ids, maps, strict=True)}
     table = read_per_clip(Path(file["per_clip"]), protocol)
     ciou = dict(zip(table.clip_id, table.ciou.tolist(), strict=True))
-    excluded = predictions.meta.get("excluded")
-    return _Holder(place, results.name, heatmaps, ciou, excluded if isinstance(excluded, Mapping) else {})
+    reason = dict(zip(table.clip_id, table.reason, strict=True))
+    return _Holder(place, results.name, heatmaps, ciou, reason)
 
 
 def _card(method: _Holder, clip: AnnotatedClip, rule: Protocol, annotations: Annotations) -> Card:
-    """Make the map and the mask that were scored."""
+    """Make the map and the mask that were scored, and check that they are."""
+    stated = method.ciou[clip.clip_id]
     heatmap = method.heatmaps.get(clip.clip_id)
     if heatmap is None:
-        why = str(method.reason.get(clip.clip_id, "not in the predictions file"))
-        return Card(method.place, method.name, method.ciou[clip.clip_id], why_absent=why)
+        why = method.reason[clip.clip_id] or "not in the predictions file"
+        return Card(method.place, method.name, stated, why_absent=why)
     p = to_probability(heatmap[None], rule)
-    true_pixels = int(np.count_nonzero(clip.levels(rule.map_size, annotations.truth)))
-    mask = binarise(p, rule, [true_pixels])[0]
-    return Card(method.place, method.name, method.ciou[clip.clip_id], np.nan_to_num(p[0]), mask)
+    levels = clip.levels(rule.map_size, annotations.truth)
+    masks = binarise(p, rule, [int(np.count_nonzero(levels))])
+    statistics = CiouStatistics.zeros(1)
+    statistics.record([0], masks, levels[None], annotations.unit)
+    found = float(statistics.ciou[0])
+    if not np.isclose(found, stated, rtol=0, atol=_SAME, equal_nan=True):
+        raise EvalInputError(
+            f"clip {clip.clip_id} of {method.name} has cIoU {found:.4f} under {rule.name} by its "
+            f"predictions, but {stated:.4f} by its table: predictions or annotations changed after they were "
+            "scored; score them again"
+        )
+    return Card(method.place, method.name, stated, np.nan_to_num(p[0]), masks[0])
 
 
 def read_frame(folder: Path | None, clip_id: str) -> Frame:

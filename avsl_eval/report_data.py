@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avsl_eval.errors import EvalInputError
+from avsl_eval.masks import LARGEST_SIDE
+from avsl_eval.protocol import Protocol
+from avsl_eval.protocol_table import PROTOCOLS
 from avsl_eval.report_tables import missing_note
 from avsl_eval.report_text import REFERENCE_NAMES
 from avsl_eval.report_view import Curve, Estimate, Group, Method, Page, Panel, Reference, Source
@@ -33,10 +37,31 @@ def read_page(results: Sequence[Results]) -> Page:
     Raises
     ------
     EvalInputError
-        If results do not belong together, or a scores file that they name is damaged.
+        If results do not belong together or are damaged, or a scores file that they name is.
     """
+    try:
+        return _page(results)
+    except EvalInputError:
+        raise
+    # A file that somebody edited can lack or hold anything; each of these is what reading it then ends with.
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise EvalInputError(
+            f"{' or '.join(str(r.path) for r in results)} is not what avsl-eval writes "
+            f"({type(error).__name__}: {error}); score and collect again"
+        ) from error
+
+
+def _page(results: Sequence[Results]) -> Page:
     comparisons = compare_side_by_side(results)
-    rules = {name: rule for comparison in comparisons for name, rule in comparison.rules.items()}
+    rules: dict[str, Mapping[str, Any]] = {}
+    for comparison in comparisons:
+        for protocol, rule in comparison.rules.items():
+            check_rule(rule)
+            if rules.setdefault(protocol, rule) != rule:
+                raise EvalInputError(
+                    f"subset {comparison.subset} was scored by another rule {protocol} than the others; "
+                    "score them again"
+                )
     panels = tuple(
         _panel(comparison.subset, protocol, results)
         for protocol in rules
@@ -54,6 +79,32 @@ def read_page(results: Sequence[Results]) -> Page:
     )
 
 
+def check_rule(rule: Mapping[str, Any]) -> None:
+    """Check that fields make a rule that maps can be drawn under.
+
+    Parameters
+    ----------
+    rule
+        A protocol's fields, as a file embeds them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a field is unknown or holds what no protocol has there.
+    """
+    known: dict[str, set[type]] = {}
+    for protocol in PROTOCOLS.values():
+        for field, value in protocol.to_dict().items():
+            known.setdefault(field, set()).add(list if isinstance(value, tuple) else type(value))
+    for field, value in rule.items():
+        kinds = known.get(field, set())
+        if type(value) not in kinds and not (type(value) is int and float in kinds):
+            raise TypeError(f"rule with {field} {value!r}")
+    if not 0 < rule["map_size"] <= LARGEST_SIDE:
+        raise ValueError(f"rule with map_size {rule['map_size']}")
+    Protocol.from_dict(rule)
+
+
 def _panel(subset: str, protocol: str, results: Sequence[Results]) -> Panel:
     methods: list[Method | None] = []
     references: tuple[Reference, ...] = ()
@@ -62,8 +113,8 @@ def _panel(subset: str, protocol: str, results: Sequence[Results]) -> Panel:
         found = r.subsets.get(subset, {}).get("protocols", {}).get(protocol)
         methods.append(None if found is None else _method(r.name, found))
         if found is not None:
-            n_clips = r.subsets[subset]["n_expected"]
-            n_silent = r.subsets[subset]["testset"]["n_silent"]
+            n_clips = int(r.subsets[subset]["n_expected"])
+            n_silent = int(r.subsets[subset]["testset"]["n_silent"])
             references = references or references_of(found["context"], found.get("curve", {}))
     return Panel(subset, protocol, n_clips, tuple(methods), references, n_silent)
 
@@ -85,8 +136,8 @@ def _method(name: str, found: Mapping[str, Any]) -> Method:
             )
             for division, rows in found.get("breakdown", {}).items()
         },
-        n_scored=found["n_scored"],
-        missing=tuple(found["missing"]),
+        n_scored=int(found["n_scored"]),
+        missing=tuple(map(str, found["missing"])),
         tied_share=None if large_ties is None else large_ties / max(1, found["n_scored"]),
         details={key: found[key] for key in DETAILS if found.get(key)},
     )
@@ -107,15 +158,27 @@ def estimate(found: Any, seeds: Sequence[float] = ()) -> Estimate:
     Estimate
         The same.
 
+    Raises
+    ------
+    ValueError
+        If a value is not in [0, 1].
+
     Examples
     --------
     >>> estimate({"value": 0.5, "ci95": [0.4, 0.6]}).high, estimate(0.5).high
     (0.6, None)
     """
     if not isinstance(found, Mapping):
-        return Estimate(float(found), None, None, tuple(seeds))
-    low, high = found.get("ci95") or (None, None)
-    return Estimate(float(found["value"]), low, high, tuple(seeds))
+        return Estimate(_fraction(found), None, None, tuple(map(_fraction, seeds)))
+    low, high = map(_fraction, found["ci95"]) if found.get("ci95") else (None, None)
+    return Estimate(_fraction(found["value"]), low, high, tuple(map(_fraction, seeds)))
+
+
+def _fraction(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{value} is no fraction")
+    return number
 
 
 def curve_of(found: Mapping[str, Any], answer: str | None = None) -> Curve:
@@ -139,7 +202,9 @@ def curve_of(found: Mapping[str, Any], answer: str | None = None) -> Curve:
     ((0.0, 1.0), (0.5, 0.25))
     """
     share = found.get("share") if answer is None else found.get("context", {}).get(answer)
-    return tuple(zip(found["thresholds"], share, strict=True)) if share else ()
+    if not share:
+        return ()
+    return tuple((_fraction(x), _fraction(y)) for x, y in zip(found["thresholds"], share, strict=True))
 
 
 def references_of(context: Mapping[str, Any], curve: Mapping[str, Any]) -> tuple[Reference, ...]:

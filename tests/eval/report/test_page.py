@@ -6,6 +6,7 @@ import html.parser
 import itertools
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -285,16 +286,102 @@ def test_a_heavy_page_says_what_helps(
     assert "smaller frames" in capsys.readouterr().out
 
 
-def test_the_table_of_clips_may_be_absent(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["per_clip", "predictions", "annotations"])
+@pytest.mark.parametrize("path", ["gone.csv", None])
+def test_scores_make_a_page_where_the_gallery_cannot_be_drawn(
+    kind: str,
+    path: str | None,
+    site: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(site)
+    out = report_of_changed(
+        lambda content: [file.update({kind: path}) for file in content["files"]], tmp_path
+    )
+    text = out.read_text(encoding="utf-8")
+    said = "gone.csv of xpl does not exist here" if path else f"The {kind} of xpl were no file"
+    assert said in text
+    assert "<article" not in text
+    assert f"the page has no gallery. {said[:2]}" in caplog.text or said in caplog.text
+
+
+def report_of_changed(change: Callable[[dict[str, Any]], object], folder: Path) -> Path:
+    """Write the page of results that were changed."""
     content = json.loads(Path(RESULTS[1]).read_text())
-    for file in content["files"]:
-        file["per_clip"] = "gone.csv"
-    (tmp_path / "r.json").write_text(json.dumps(content))
-    run("report", str(tmp_path / "r.json"), "--out", str(tmp_path / "r.html"))
-    assert "gone.csv does not exist" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    change(content)
+    (folder / "r.json").write_text(json.dumps(content))
+    run("report", str(folder / "r.json"), "--n", "15", "--out", str(folder / "r.html"))
+    return folder / "r.html"
+
+
+def test_maps_that_were_not_scored_are_never_drawn(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(site)
+    with np.load("results/xpl_demo/seed0/predictions.npz") as old:
+        np.savez(tmp_path / "new.npz", clip_id=old["clip_id"], heatmap=old["heatmap"][::-1])
+    with pytest.raises(AssertionError):
+        report_of_changed(
+            lambda content: [f.update(predictions=str(tmp_path / "new.npz")) for f in content["files"]],
+            tmp_path,
+        )
+    assert "predictions or annotations changed after they were scored" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_annotations_that_lost_a_clip_are_named(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(site)
+    annotations = json.loads(Path("heard.json").read_text())
+    lost = annotations["clips"].pop(3)["clip_id"]
+    (tmp_path / "fewer.json").write_text(json.dumps(annotations))
+    with pytest.raises(AssertionError):
+        report_of_changed(
+            lambda content: [f.update(annotations=str(tmp_path / "fewer.json")) for f in content["files"]],
+            tmp_path,
+        )
+    assert f"has clip {lost}, but {tmp_path / 'fewer.json'} has not" in capsys.readouterr().err
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, content in inner:
+        yield (*path, key)
+        yield from leaves(content, (*path, key))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_results_end_with_one_sentence(
+    seed: int, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Put nonsense into one place after the other: there is a whole page, or one line says what is wrong."""
+    monkeypatch.chdir(site)
+    rng = np.random.default_rng(seed)
+    original = Path(RESULTS[1]).read_text()
+    places = [p for p in leaves(json.loads(original)) if p[0] in {"name", "testset", "subsets", "warnings"}]
+    for _ in range(25):
+        content = json.loads(original)
+        where = places[int(rng.integers(len(places)))]
+        holder = content
+        for key in where[:-1]:
+            holder = holder[key]
+        nonsense = [None, -1, 2.5, "<b>", [], {}, "NaN", True]
+        holder[where[-1]] = nonsense[int(rng.integers(len(nonsense)))]
+        (tmp_path / "r.json").write_text(json.dumps(content))
+        out = tmp_path / "r.html"
+        out.unlink(missing_ok=True)
+        status = main(["report", str(tmp_path / "r.json"), "--n", "1", "--out", str(out)])
+        said = capsys.readouterr().err
+        assert (status, out.exists()) in {(0, True), (2, False)}, where
+        if status == 0:
+            text = out.read_text(encoding="utf-8")
+            Parsed(text)
+            assert "nan" not in "".join(re.findall(r"<svg.*?</svg>", text))
+        else:
+            assert said.count("\n") == 1, where
 
 
 def test_the_page_in_a_browser(site: Path, page: str, browser: Browser) -> None:
@@ -345,18 +432,3 @@ def test_an_input_is_never_overwritten(
     monkeypatch.chdir(site)
     assert main(["report", RESULTS[0], "--out", RESULTS[0]]) == 2
     assert "named twice" in capsys.readouterr().err
-
-
-def test_predictions_that_moved_are_named(
-    site: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(site)
-    content = json.loads(Path(RESULTS[1]).read_text())
-    for file in content["files"]:
-        file["predictions"] = "moved.away"
-    (tmp_path / "r.json").write_text(json.dumps(content))
-    assert main(["report", str(tmp_path / "r.json"), "--out", str(tmp_path / "r.html")]) == 2
-    assert "the predictions of xpl, moved.away, do not exist" in capsys.readouterr().err
