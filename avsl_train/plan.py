@@ -63,6 +63,31 @@ class Plan:
         datasets = [test.dataset] if test and test.split else self.study.trainsets[owner].datasets
         return [f"data/{name}/catalog.parquet" for name in datasets]
 
+    def held_out(self, owner: str) -> list[str]:
+        """Return the catalogs of the other test sets that a training set's models are tested on.
+
+        Their videos leave training. A test set that shares the training set's split is held out by that
+        split itself; a folder of the user's own has no published ids.
+        """
+        if owner not in self.study.trainsets:
+            return []
+        own = self.study.trainsets[owner].datasets
+        tested = [test.dataset for test in self.study.testsets.values() if test.trainset == owner]
+        others = [
+            name
+            for name in dict.fromkeys(tested)
+            if name not in own and self.study.datasets[name].source != FOLDER
+        ]
+        return [f"data/{name}/catalog.parquet" for name in others]
+
+    def split_inputs(self, owner: str) -> dict[str, list[str] | str]:
+        """Return the inputs of a split, by name."""
+        split = self.split_owners()[owner]
+        inputs: dict[str, list[str] | str] = {"catalogs": self.catalogs(owner)}
+        if held_out := self.held_out(owner):
+            inputs["held_out"] = held_out
+        return inputs | ({"assign": split.assign} if split.assign else {})
+
     def shards(self, datasets: Iterable[str]) -> list[str]:
         """Return the paths of all shards of some data sets."""
         return [
@@ -253,6 +278,10 @@ class Plan:
             *_option("--seed", str(split.seed)),
             *_option("--labels", None if split.labels is None else str(split.labels)),
             *_option("--leakage", split.leakage),
+            *_each("--held-out", [*self.held_out(owner), *split.held_out]),
+            *_option("--assign", split.assign),
+            # Only what names published lists reads them: where copies lie does not matter to the others.
+            *_option("--mirror", self.study.mirror if "@" in split.recipe or split.held_out else None),
         ]
 
     def downloads(self, dataset: str) -> int:

@@ -42,6 +42,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$")]
 TestsetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+-]*$")]
 """Name of a test set: in ``results/<experiment>_<testset>.json`` the last underscore is the border."""
 
+RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+.@_-]*$")]
+"""A recipe of ``avsl-data split``; some are named after the project whose list they follow."""
+
 Overrides = dict[str, Any]
 """Part of a training configuration; `avsl_train.config.ExperimentConfig` says what is legal in it."""
 
@@ -123,13 +126,21 @@ class Download(_Strict):
 class Split(_Strict):
     """A division of the clips into subsets, by a hash of the video id."""
 
-    recipe: Name = Field(description="Recipe of `avsl-data split`.")
+    recipe: RecipeName = Field(description="Recipe of `avsl-data split`, or the name of a published list.")
     seed: NonNegativeInt = Field(0, description="Seed of the hash.")
     labels: PositiveInt | Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Labelled clips: a count, or a fraction up to 1.0; null: the recipe's own."
     )
     leakage: Literal["exclude", "error", "allow"] = Field(
         "exclude", description="What happens to training clips whose video is in a validation or test set."
+    )
+    held_out: list[str] = Field(
+        [],
+        description="Further test sets whose videos leave training: published names or files of ids. Those "
+        "that the study tests a training set on are held out without being named.",
+    )
+    assign: str | None = Field(
+        None, description="For the recipe own: a file with a clip id and a subset per line."
     )
 
 

@@ -114,7 +114,7 @@ rule preprocess:
 
 rule split:
     input:
-        catalogs=lambda w: plan.catalogs(w.owner),
+        unpack(lambda w: plan.split_inputs(w.owner)),
     output:
         split="data/{owner}/splits/{recipe}.parquet",
     log:

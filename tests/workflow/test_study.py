@@ -52,7 +52,11 @@ def test_examples_in_docstrings_run(module: Any) -> None:
         ("datasets.demo.render.vidoes", 2, r"datasets\.demo\.render\.vidoes: .* 'videos'"),
         ("trainsets.demo.split.labls", 2, r"trainsets\.demo\.split\.labls: .* 'labels'"),
         ("testsets.demo.missing", "zro", r"testsets\.demo\.missing: unknown name 'zro', did you mean 'zero'"),
-        ("testsets.demo.trainset", "dmo", r"testsets\.demo\.trainset: .* 'demo'\? \(known: demo, vggss, flickr\)"),
+        (
+            "testsets.demo.trainset",
+            "dmo",
+            r"testsets\.demo\.trainset: .* 'demo'\? \(known: demo, vggss, flickr\)",
+        ),
         ("protocols", ["lsv"], r"protocols: unknown name 'lsv', did you mean 'lvs'"),
         ("report_experiments", ["xlp"], r"report_experiments: unknown name 'xlp', did you mean 'xpl'"),
         ("datasets.demo.buckets", "two", r"datasets\.demo\.buckets: .*integer.*got 'two'"),
@@ -168,3 +172,33 @@ def test_what_a_training_depends_on_is_enough_to_resolve_it_and_no_more(shipped:
     assert training_overrides(json.loads(text), "demo", "xpl") == training_overrides(shipped, "demo", "xpl")
     other = changed(changed(shipped, "protocols", ["lvs"]), "experiments.hard-pl.optim.lr", 0.5)
     assert Plan(load_study(other)).training("demo", "xpl") == text
+
+
+def test_every_test_set_of_a_training_set_is_held_out(shipped: dict[str, Any]) -> None:
+    shared = {"split": {"recipe": "all-test"}, "subsets": ["test"]}
+    config = changed(shipped, "testsets.crossed", {"dataset": "flickr", "trainset": "vggss", **shared})
+    config = changed(config, "trainsets.vggss.split.held_out", ["is3"])
+    config = changed(config, "mirror", "lists")
+    plan = Plan(load_study(config))
+    assert plan.split_inputs("vggss") == {
+        "catalogs": ["data/vggss/catalog.parquet", "data/vggsound/catalog.parquet"],
+        "held_out": ["data/flickr/catalog.parquet"],
+    }
+    options = plan.split_options("vggss")
+    held_out = [value for flag, value in zip(options, options[1:], strict=False) if flag == "--held-out"]
+    assert held_out == ["data/flickr/catalog.parquet", "is3"]
+    assert options[-2:] == ["--mirror", "lists"]
+    # A folder of the user's own, and what the split itself holds out, are not among them.
+    assert plan.held_out("demo") == plan.held_out("flickr") == plan.held_out("crossed") == []
+    assert "--mirror" not in plan.split_options("demo")
+
+
+def test_a_division_of_the_user_s_own(shipped: dict[str, Any]) -> None:
+    config = changed(shipped, "trainsets.vggss.split", {"recipe": "own", "assign": "mine.csv"})
+    plan = Plan(load_study(config))
+    assert plan.split_inputs("vggss")["assign"] == "mine.csv"
+    assert plan.split_options("vggss")[-2:] == ["--assign", "mine.csv"]
+    named = changed(shipped, "trainsets.vggss.split.recipe", "vggss-openset@ezvsl")
+    assert "--mirror" not in Plan(load_study(named)).split_options("vggss")
+    named["mirror"] = "lists"
+    assert "--mirror" in Plan(load_study(named)).split_options("vggss")
