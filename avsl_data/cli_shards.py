@@ -1,4 +1,4 @@
-"""Commands on shards: preprocess, check, frames."""
+"""Commands on shards: preprocess, check, frames, sheet."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def add_commands(commands: Commands[Parser]) -> None:
     _add_preprocess(commands)
     _add_check(commands)
     _add_frames(commands)
+    _add_sheet(commands)
 
 
 def _add_preprocess(commands: Commands[Parser]) -> None:
@@ -151,3 +152,33 @@ def _frames(arguments: argparse.Namespace) -> None:
     say(f"{arguments.out}: {len(ids) - len(without)} frames")
     for clip_id in without:
         say(f"{clip_id} has no frame: it failed, see its row in the shard")
+
+
+def _add_sheet(commands: Commands[Parser]) -> None:
+    command = add_command(
+        commands,
+        "sheet",
+        "Draw frames with their boxes and labels; failed clips are grey tiles with the reason.",
+        "--shards data/vggss/shards --annotations data/vggss/annotations.json --out sheet.jpg",
+    )
+    command.add_argument("--shards", type=Path, required=True, metavar="DIR", help="folder of shards")
+    command.add_argument("--annotations", type=Path, metavar="JSON", help="show these clips and boxes")
+    command.add_argument("--ids", type=Path, metavar="FILE", help="show these clips: ids, one per line")
+    command.add_argument("--limit", type=int, default=100, help="clips at most (default %(default)s)")
+    command.add_argument("--columns", type=int, default=4, help="of a picture (default %(default)s)")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".jpg, .png or .html")
+    command.set_defaults(run=_sheet)
+
+
+def _sheet(arguments: argparse.Namespace) -> None:
+    from avsl_data.annotations import read_clean_boxes
+    from avsl_data.frames import read_ids
+    from avsl_data.sheet import read_tiles, write_sheet
+
+    require_positive(arguments, "limit", "columns")
+    boxes = read_clean_boxes(arguments.annotations) if arguments.annotations else None
+    ids = read_ids(arguments.ids) if arguments.ids else None
+    tiles = read_tiles(arguments.shards, boxes, ids, arguments.limit)
+    write_sheet(arguments.out, tiles, arguments.columns)
+    failed = sum(tile.jpeg is None for tile in tiles)
+    say(f"{arguments.out}: {len(tiles)} clips, {failed} without a frame")

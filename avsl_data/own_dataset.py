@@ -106,7 +106,8 @@ def prepare(request: OwnRequest, say: Callable[[str], None]) -> tuple[Path, Path
         for clip in source.catalog(inputs)
     ]
     write_catalog(listed, FOLDER, n_shards, catalog)
-    say(f"catalog: {len(clips)} clips")
+    others = sum(path.is_file() for path in request.videos.rglob("*")) - len(clips)
+    say(f"catalog: {len(clips)} clips" + (f"; {others} files are no videos by their names" if others else ""))
     split = work / "splits" / f"{request.recipe}.parquet"
     labels = None if request.labels is None else parse_budget(request.labels)
     made = make_split(request.recipe, [read_catalog(catalog)], SplitRequest(request.seed, labels))

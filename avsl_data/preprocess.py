@@ -13,8 +13,9 @@ import io
 import json
 import math
 import multiprocessing
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,8 @@ SILENCE_DB: Final = -120.0
 SAMPLE_RATES: Final = (8_000, 48_000)
 SHORT_SIDES: Final = (16, 4_096)
 MAX_FRAMES: Final = 1_000
+CLIPS_AHEAD: Final = 6
+"""Finished clips that may wait to be written, per worker: enough that none waits for the slowest."""
 
 NOTES: Final[Mapping[str, str]] = {
     "silent": "the sound is below -60 dB of full scale",
@@ -269,13 +272,20 @@ def _rows(
     # Threads would take turns: decoding a sound is hundreds of short calls.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        ahead: deque[tuple[str, Future[dict[str, Any]]]] = deque()
         try:
-            while group := list(islice(jobs, schema.SHARD_ROWS_PER_GROUP)):
-                yield from pool.map(work, group)
+            for job in jobs:
+                ahead.append((job[0].clip_id, pool.submit(work, job)))
+                if len(ahead) > CLIPS_AHEAD * workers:
+                    yield ahead[0][1].result()
+                    ahead.popleft()
+            while ahead:
+                yield ahead[0][1].result()
+                ahead.popleft()
         except BrokenProcessPool as error:
+            where = f"at {ahead[0][0]} or one of the {len(ahead)} clips after it" if ahead else "at its start"
             raise StopEverythingError(
-                f"a worker process was killed at one of the clips {group[0][0].clip_id} to "
-                f"{group[-1][0].clip_id}, perhaps for want of memory; --workers 1 needs less"
+                f"a worker process was killed {where}, perhaps for want of memory (--workers 1 needs less)"
             ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)

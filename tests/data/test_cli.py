@@ -32,6 +32,8 @@ COMMANDS = (
     "audit",
     "describe",
     "hub",
+    "sheet",
+    "dataset",
 )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import multiprocessing
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,9 @@ from avsl_data.catalog import read_bucket, write_catalog
 from avsl_data.copies import FromFolder
 from avsl_data.decode import ffmpeg_executable
 from avsl_data.download import download_bucket
-from avsl_data.errors import DataInputError
+from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.extract import SourceFacts
+from avsl_data.files import sha256_of
 from avsl_data.ledger import LedgerRow, read_ledger
 from avsl_data.preprocess import NOTES, PreprocessOptions, write_shard
 from avsl_data.presets import CODE, OURS, PAPER, PRESETS
@@ -203,6 +207,33 @@ def test_failed_clips_stay_as_rows(tmp_path: Path) -> None:
 def test_an_empty_bucket_is_an_empty_shard(tmp_path: Path) -> None:
     assert write_shard(tmp_path / "s.parquet", [], {}, {}, PreprocessOptions()) == {}
     assert pq.read_table(tmp_path / "s.parquet").num_rows == 0
+
+
+def test_a_worker_that_is_killed_stops_the_shard(make_video: Any, tmp_path: Path) -> None:
+    """The message names where, nothing is written, and the same call makes the shard afterwards."""
+    path = make_video(tmp_path / "a.mp4", 3)
+    ledger = [
+        LedgerRow(
+            f"clip{k:03d}_000000", f"clip{k:03d}", str(path), "ok", None, None, sha256_of(path), 3.0, 1, ""
+        )
+        for k in range(200)
+    ]
+    catalog = {row.clip_id: CatalogClip(row.clip_id, row.video_id, "", 0, None, "", "") for row in ledger}
+
+    def kill_one() -> None:
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(StopEverythingError, match="a worker process was killed at clip"):
+        write_shard(tmp_path / "s.parquet", ledger, catalog, {}, PreprocessOptions(0.5), 2)
+    killer.join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4"]
+    assert write_shard(tmp_path / "s.parquet", ledger[:3], catalog, {}, PreprocessOptions(0.5), 2) == {
+        "ok": 3
+    }
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
