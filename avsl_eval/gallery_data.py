@@ -96,7 +96,7 @@ def _why_empty(results: Sequence[Results]) -> str:
     for r in results:
         for file in r.content["files"]:
             for kind in ("per_clip", "predictions", "annotations"):
-                if file[kind] is None:
+                if file[kind] is None:  # predictions or annotations from memory
                     return f"The {kind} of {r.name} were no file when they were scored."
                 if not Path(file[kind]).exists():
                     return (

@@ -286,8 +286,10 @@ def test_a_heavy_page_says_what_helps(
     assert "smaller frames" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["per_clip", "predictions", "annotations"])
-@pytest.mark.parametrize("path", ["gone.csv", None])
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("per_clip", "gone.csv"), *itertools.product(("predictions", "annotations"), ("gone.csv", None))],
+)
 def test_scores_make_a_page_where_the_gallery_cannot_be_drawn(
     kind: str,
     path: str | None,
@@ -304,7 +306,8 @@ def test_scores_make_a_page_where_the_gallery_cannot_be_drawn(
     said = "gone.csv of xpl does not exist here" if path else f"The {kind} of xpl were no file"
     assert said in text
     assert "<article" not in text
-    assert f"the page has no gallery. {said[:2]}" in caplog.text or said in caplog.text
+    assert "the page has no gallery" in caplog.text
+    assert said in caplog.text
 
 
 def report_of_changed(change: Callable[[dict[str, Any]], object], folder: Path) -> Path:
