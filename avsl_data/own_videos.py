@@ -96,7 +96,7 @@ def own_id(path: Path) -> str:
     >>> own_id(Path("1aDnyPubxdY_000118.mp4"))
     '1aDnyPubxdY_000118'
     >>> own_id(Path("cats/my cat.mp4"))
-    'my-cat-9e9cd1f9_000000'
+    'my-cat-b6c0b9e4_000000'
     """
     try:
         return check_clip_id(path.stem)
