@@ -6,6 +6,7 @@ import copy
 import doctest
 import json
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def test_every_test_set_of_a_training_set_is_held_out(shipped: dict[str, Any]) -
         "held_out": ["data/flickr/catalog.parquet"],
     }
     options = plan.split_options("vggss")
-    held_out = [value for flag, value in zip(options, options[1:], strict=False) if flag == "--held-out"]
+    held_out = [value for flag, value in pairwise(options) if flag == "--held-out"]
     assert held_out == ["data/flickr/catalog.parquet", "is3"]
     assert options[-2:] == ["--mirror", "lists"]
     # A folder of the user's own, and what the split itself holds out, are not among them.
