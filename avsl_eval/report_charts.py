@@ -16,7 +16,7 @@ N_COLOURS = 6
 """Number of method colours in report.css and of marker shapes; a seventh method begins anew."""
 
 WIDTH = 440.0
-LEFT, RIGHT = 116.0, 428.0
+LEFT, RIGHT = 128.0, 428.0
 """Where the axes of values begin and end."""
 
 _NAME_LENGTH = 14

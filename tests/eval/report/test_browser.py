@@ -27,7 +27,10 @@ X = [k / 20 for k in range(21)]
 
 def a_method(name: str, value: float) -> Method:
     """Make a method whose n-th class has n clips and a score that no other has."""
-    metrics = {m: Estimate(value, value - 0.1, value + 0.1, (value, value)) for m in ("ciou@0.5", "auc")}
+    metrics = {
+        "ciou@0.5": Estimate(value, value - 0.1, value + 0.1, (value, value)),
+        "auc": Estimate(1, 1, 1),
+    }
     groups = tuple(
         Group(c, n, {"ciou@0.5": Estimate((n * 7 % 9) / 10 * value)}) for n, c in enumerate(CLASSES, 1)
     )
@@ -101,6 +104,14 @@ def test_the_page_opens_quietly_and_fits(browser: Browser, page: Path, width: in
     assert [url for url in browser.requests if not url.startswith("data:image/")] == [page.resolve().as_uri()]
     browser.run("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
     assert browser.run("document.documentElement.scrollWidth") == width
+    # The longest value there is ends inside its drawing.
+    assert "100.0 [100.0, 100.0]" in browser.run("document.body.textContent")
+    cut = browser.run(
+        "Array.from(document.querySelectorAll('svg.bars text, svg.curves text')).filter((text) => {"
+        " const inner = text.getBoundingClientRect(), outer = text.closest('svg').getBoundingClientRect();"
+        " return inner.left < outer.left - 0.5 || inner.right > outer.right + 0.5; }).map(e => e.textContent)"
+    )
+    assert cut == []
     # Whatever is wider than the page scrolls inside its own region.
     wide = browser.run(
         "Array.from(document.querySelectorAll('body *')).filter(e => !e.closest('.scroll, svg')"

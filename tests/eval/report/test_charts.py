@@ -51,16 +51,16 @@ def of_class(root: ET.Element, kind: str) -> list[ET.Element]:
 
 
 def test_intervals_stand_where_the_axis_says() -> None:
-    """By hand: the largest value is 0.5, so the axis ends at 0.6 and 0.1 is 52 units."""
-    assert (LEFT, RIGHT) == (116, 428)
+    """By hand: the largest value is 0.5, so the axis ends at 0.6 and 0.1 is 50 units."""
+    assert (LEFT, RIGHT) == (128, 428)
     root = svg(interval_bars(panel(method(), references=REFERENCES), "ciou@0.5"))
     (interval,) = of_class(root, "interval")
-    assert interval.get("d") == "M220.0 52.0H350.0M220.0 47.0v10M350.0 47.0v10"
+    assert interval.get("d") == "M228.0 52.0H353.0M228.0 47.0v10M353.0 47.0v10"
     (mark,) = of_class(root, "mark")
-    assert mark.get("transform") == "translate(272.0 52.0)"
+    assert mark.get("transform") == "translate(278.0 52.0)"
     lines = {e.get("data-reference"): e.get("d") for e in of_class(root, "reference")}
     # Two labels above, the right one higher; both lines end at the axis, below the one row.
-    assert lines == {"ceiling": "M376.0 4.0V74.0", "center_prior": "M246.0 18.0V74.0"}
+    assert lines == {"ceiling": "M378.0 4.0V74.0", "center_prior": "M253.0 18.0V74.0"}
     assert [e.text for e in of_class(root, "reference-name")] == ["ceiling 50.0", "centred disc 25.0"]
     assert [e.text for e in of_class(root, "tick")] == ["0", "10", "20", "30", "40", "50", "60"]
     assert [e.text for e in of_class(root, "value")] == ["30.0 [20.0, 45.0]"]
@@ -71,7 +71,7 @@ def test_seeds_are_rings_below_the_marker() -> None:
     found = method(metrics={"auc": Estimate(0.5, None, None, (0.4, 0.6))})
     root = svg(interval_bars(panel(found), "auc"))
     rings = of_class(root, "seed")
-    assert [(e.get("cx"), e.get("cy")) for e in rings] == [("324.0", "34.0"), ("428.0", "34.0")]
+    assert [(e.get("cx"), e.get("cy")) for e in rings] == [("328.0", "34.0"), ("428.0", "34.0")]
     assert not of_class(root, "interval")
 
 
