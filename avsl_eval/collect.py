@@ -15,12 +15,13 @@ from avsl_eval.errors import EvalInputError, unknown_name
 from avsl_eval.io import read_json
 from avsl_eval.per_clip import PerClip, read_tables
 from avsl_eval.pooling import agrees, pool
-from avsl_eval.result import ScoresFile, read_scores
+from avsl_eval.result import ScoresFile
 from avsl_eval.results_file import (
     SCHEMA,
     Results,
     collected_warnings,
     file_rows,
+    read_checked_scores,
     subset_of,
 )
 
@@ -197,7 +198,7 @@ class _Scored:
 
     @classmethod
     def read(cls, source: ScoresSource) -> _Scored:
-        scores = read_scores(source.path)
+        scores = read_checked_scores(source.path)
         tables = read_tables(scores.per_clip)
         for protocol, stated in scores.protocols.items():
             if protocol not in tables or not agrees(tables[protocol], stated["metrics"]):

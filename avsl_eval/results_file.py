@@ -30,22 +30,67 @@ A scores file can stand wherever a results file can: it is one seed, 0, and one 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avsl_eval.errors import EvalInputError, first_few
+from avsl_eval.errors import EvalInputError
 from avsl_eval.io import read_json, write_files
 from avsl_eval.pooling import pool
 from avsl_eval.result import SCHEMA as SCORES_SCHEMA
 from avsl_eval.result import ScoresFile, read_scores
+from avsl_eval.shape import NUMBER, Each, ListOf, OrNull, faults
 
 SCHEMA = "avsl-results/2"
 WHOLE = "all"
 """The subset that a scores file stands for."""
 
-_KEYS = {"name", "testset", "subsets", "warnings", "provenance", "files"}
+_VALUES = Each({"value": NUMBER}, least=1)
+_INTERVAL = OrNull(ListOf(NUMBER, 2))
+_TESTSET = {"name": OrNull(str), "n_clips": int, "n_silent": int, "sha256": OrNull(str)}
+_SCORED = {
+    "rule": {"name": str, "version": int, "summary": str, "threshold": str},
+    "n_expected": int,
+    "n_scored": int,
+    "missing": ListOf(str),
+    "context": Each(_VALUES),
+    "tied?": {"n": int, "share": NUMBER, "clips": ListOf(str)},
+}
+_SCORES_SHAPE = {
+    "name": OrNull(str),
+    "testset": _TESTSET,
+    "inputs": {"predictions": {"path": OrNull(str)}, "annotations": {"path": OrNull(str)}},
+    "predictions_meta": Each(object),
+    "versions": Each(object),
+    "warnings": ListOf(str),
+    "protocols": Each({**_SCORED, "metrics": Each({"value": NUMBER, "ci95": _INTERVAL}, least=1)}, least=1),
+}
+"""What every scores file has, as far as results need it."""
+
+_PROTOCOL = {
+    **_SCORED,
+    "pooled": Each(
+        {"value": NUMBER, "ci95": _INTERVAL, "sd_over_seeds": OrNull(NUMBER), "n_seeds": int}, least=1
+    ),
+    "seeds": Each(_VALUES, least=1),
+}
+_SHAPE = {
+    "name": str,
+    "testset": str,
+    "subsets": Each(
+        {
+            "n_expected": int,
+            "testset": _TESTSET,
+            "protocols": Each(_PROTOCOL, least=1),
+        },
+        least=1,
+    ),
+    "warnings": ListOf({"subset": str, "seeds": ListOf(int), "text": str}),
+    "provenance": {"runs": Each(Each(object))},
+    "files": ListOf({"seed": int, "subset": str, "protocol": str, "scores": str, "per_clip": str}),
+}
+"""What every results file has; the rest is there where it was scored."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +181,7 @@ def read_results(path: Path) -> Results:
     content = read_json(path, None, made_by)
     schema = content.get("schema")
     if schema == SCORES_SCHEMA:
-        return results_of_scores(read_scores(path))
+        return results_of_scores(read_checked_scores(path))
     if schema != SCHEMA:
         older = str(schema).startswith(("avsl-results/", "avsl-scores/"))
         raise EvalInputError(
@@ -144,11 +189,50 @@ def read_results(path: Path) -> Results:
             + ("; an older version wrote it: write it again by " if older else "; such files are written by ")
             + made_by
         )
-    if lacking := _KEYS - content.keys():
-        raise EvalInputError(
-            f"{path} lacks {first_few(sorted(lacking))}; write it again by avsl-eval collect"
-        )
-    return Results(content, path)
+    _refuse(path, [*faults(content, _SHAPE)], "collect")
+    results = Results(content, path)
+    _refuse(path, [*_disagreements(results)], "collect")
+    return results
+
+
+def read_checked_scores(path: Path) -> ScoresFile:
+    """Read a scores file and check all that results need of it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    ScoresFile
+        Its content.
+
+    Raises
+    ------
+    EvalInputError
+        If it is not one, or something in it is of another kind.
+    """
+    scores = read_scores(path)
+    _refuse(path, [*faults(scores.content, _SCORES_SHAPE)], "score")
+    return scores
+
+
+def _disagreements(results: Results) -> Iterator[str]:
+    for subset, held in results.subsets.items():
+        for protocol, scores in held["protocols"].items():
+            seeds = {str(file["seed"]) for file in results.files(subset, protocol)}
+            if seeds != set(scores["seeds"]):
+                yield f"files and seeds of {subset} under {protocol} differ"
+            for metric, pooled in scores["pooled"].items():
+                if pooled["n_seeds"] > 1 and pooled["sd_over_seeds"] is None:
+                    yield f"subsets.{subset}.protocols.{protocol}.pooled.{metric} lacks sd_over_seeds"
+
+
+def _refuse(path: Path, found: Sequence[str], command: str) -> None:
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise EvalInputError(f"{path}: {found[0]}{more}; write it again by avsl-eval {command}")
 
 
 def read_named(text: str) -> Results:

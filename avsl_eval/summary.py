@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold the methods and references of one subset; nothing sounds in `n_silent` of its `n_expected` clips."""
+    """Hold the methods and references of one subset, `n_silent` of whose `n_expected` clips are silent."""
 
     subset: str
     n_expected: int

@@ -109,9 +109,10 @@ def _table(
         notes += sources
     notes += [f"{rule}: {comparison.rules[rule]['summary']}." for rule in rules]
     header = tuple(f"{rule} v{comparison.rules[rule]['version']}" for rule in rules)
-    caption = (
-        f"{testset}, {comparison.subset}: {metric} under {', '.join(rules)} ({comparison.n_expected} clips)"
-    )
+    clips = f"{comparison.n_expected} clips"
+    if comparison.n_silent:
+        clips = f"{comparison.n_expected - comparison.n_silent} of {clips}, in which something sounds"
+    caption = f"{testset}, {comparison.subset}: {metric} under {', '.join(rules)} ({clips})"
     return Table(caption, ("method", *header), tuple(blocks), tuple(notes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import avsl_eval.collect
 import avsl_eval.pooling
+import avsl_eval.shape
 from avsl_eval.__main__ import main
 from avsl_eval.bootstrap import mean_intervals
 from avsl_eval.collect import parse_run, parse_scores
@@ -24,7 +26,7 @@ from tests.eval.handmade import Ciou, write_scores
 SEEDS: dict[int, Ciou] = {0: [0.6, 0.2, 0.7, None], 4: [0.6, 0.6, float("nan"), 0.9]}
 
 
-@pytest.mark.parametrize("module", [avsl_eval.collect, avsl_eval.pooling])
+@pytest.mark.parametrize("module", [avsl_eval.collect, avsl_eval.pooling, avsl_eval.shape])
 def test_examples_in_docstrings_run(module: Any) -> None:
     tried = doctest.testmod(module)
     assert tried.attempted > 0
@@ -178,7 +180,7 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
         ({"schema": "avsl-results/1"}, r"schema 'avsl-results/1', not avsl-results/2.*older version"),
         ({"schema": "avsl-scores/1"}, "older version wrote it"),
         ({"a": 1}, "schema None, not avsl-results/2 or avsl-scores/2"),
-        ({"schema": "avsl-results/2"}, "lacks files, name, provenance, subsets, testset and 1 more"),
+        ({"schema": "avsl-results/2"}, r"name is absent \(and 5 more\); write it again by avsl-eval collect"),
         ({"schema": "avsl-scores/2", "protocols": {}}, "lacks .*protocols|lacks "),
         ([], "is JSON, but not an object"),
     ):
@@ -202,3 +204,45 @@ def test_scores_are_named_by_fields_or_by_layout() -> None:
         parse_scores("x.json")
     with pytest.raises(EvalInputError, match=r"'one' .* not a whole number"):
         parse_scores("seed=one,subset=heard,x.json")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, content in inner:
+        yield (*path, key)
+        yield from places(content, (*path, key))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["results", "scores"])
+def test_damaged_files_end_with_one_line(
+    kind: str, seed: int, tmp_path: Path, pooled: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Put nonsense into one place after the other: a command works, or one line says what is wrong."""
+    whole = tmp_path / ("m_t.json" if kind == "results" else "seed0/heard.json")
+    content = whole.read_text()
+    assert pooled.path is not None
+    rng = np.random.default_rng(seed)
+    damaged, written = whole.with_name("damaged.json"), ["--out", str(tmp_path / "out.json")]
+    everywhere = list(places(json.loads(content)))
+    for _ in range(15):
+        changed = json.loads(content)
+        *path, last = everywhere[int(rng.integers(len(everywhere)))]
+        holder = changed
+        for key in path:
+            holder = holder[key]
+        nonsense = [None, -1, 2.5, "<b>", [], {}, "NaN", True]
+        if rng.random() < 0.3 and isinstance(holder, dict):
+            del holder[last]
+        else:
+            holder[last] = nonsense[int(rng.integers(len(nonsense)))]
+        damaged.write_text(json.dumps(changed))
+        commands = [
+            ["summary", str(damaged)],
+            ["compare", f"a={damaged}", f"b={whole}", "--no-details"],
+            ["collect", "--name", "m", "--testset", "t", "--scores", f"seed=0,subset=s,{damaged}", *written],
+        ]
+        for command in commands:
+            status = main(command)
+            said = capsys.readouterr().err
+            assert (status, said.count("\n")) in {(0, 0), (2, 1)}, (path, last, command)
