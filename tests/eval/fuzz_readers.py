@@ -14,7 +14,6 @@ correct checksums, so that changes get past them.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -100,11 +99,17 @@ class Kind:
 def read_predictions(path: Path) -> None:
     predictions = open_predictions(path)
     wanted = set(predictions.clip_ids)
+    refusals = []
     for read in (predictions.chunks, predictions.stacks):
-        with contextlib.suppress(EvalInputError):
+        try:
             for _, maps in read(wanted):
                 assert np.isfinite(maps).all()
-    check(path)
+        except EvalInputError as refusal:
+            refusals.append(refusal)
+    problems = check(path).problems
+    if refusals:
+        assert problems, f"check finds no problem: {refusals[0]}"
+        raise refusals[0]
 
 
 def read_truth(path: Path) -> None:
@@ -357,6 +362,7 @@ def child(names: list[str], seeds: Path, seed: int, first: int, until: float, pi
                 outcome = f"fault {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
             print("end", outcome.replace("\n", " ")[:500], file=out)
             index += 1
+        print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=out)
 
 
 def fuzz(
@@ -414,6 +420,9 @@ def _one_child(
             if word == "start":
                 running = int(rest)
                 continue
+            if word == "peak":
+                outcomes["all", "peak"] = max(outcomes["all", "peak"], int(rest))
+                continue
             name = names[int(running or 0) % len(names)]
             outcomes[name, rest.split(" ", 1)[0]] += 1
             if rest.startswith("fault"):
@@ -445,6 +454,8 @@ def main() -> int:
     for name in names:
         row: dict[str, Any] = {what: outcomes[name, what] for what in ("read", "refused", "fault")}
         print(f"{name:<16}" + "".join(f"{what} {n:>7}  " for what, n in row.items()))
+    peak = outcomes.pop(("all", "peak"), 0)
+    print(f"largest process {peak} MB")
     print(f"{outcomes.total()} inputs, {len(faults)} faults")
     for fault in faults[:200]:
         print(f"fault: {fault}")
