@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avsl_data.errors import DataInputError
 from avsl_data.files import replacing
-from avsl_data.ids import check_clip_id
+from avsl_data.ids import check_safe_id
 from avsl_data.shards import shard_rows
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def read_ids(path: Path) -> list[str]:
     if not path.is_file():
         raise DataInputError(f"the list of ids {path} does not exist")
     lines = path.read_text(encoding="utf-8").splitlines()
-    ids = list(dict.fromkeys(check_clip_id(line.strip()) for line in lines if line.strip()))
+    ids = list(dict.fromkeys(check_safe_id(line.strip()) for line in lines if line.strip()))
     if not ids:
         raise DataInputError(f"{path} holds no clip id")
     return ids

@@ -177,7 +177,7 @@ def check_safe_id(text: str) -> str:
     'accordion_female_10438_accordion'
     """
     if not _SAFE_ID.fullmatch(text):
-        raise DataInputError(f"{shown(text)} is no id: expected 1 to 128 letters, digits, '-' and '_'")
+        raise DataInputError(f"{shown(text)} is no clip id: expected 1 to 128 letters, digits, '-' and '_'")
     return text
 
 

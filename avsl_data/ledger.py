@@ -26,7 +26,7 @@ from avsl_data import schema
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.failures import MISSING, TRANSIENT
 from avsl_data.files import sha256_of, write_text
-from avsl_data.ids import check_clip_id
+from avsl_data.ids import check_safe_id
 from avsl_data.sources.source import CatalogClip
 
 logger = logging.getLogger(__name__)
@@ -423,5 +423,5 @@ def read_ledger(path: Path) -> list[LedgerRow]:
     """
     rows = [LedgerRow(**row) for row in schema.read_table(path, schema.LEDGER).to_pylist()]
     for row in rows:
-        check_clip_id(row.clip_id)
+        check_safe_id(row.clip_id)
     return rows

@@ -255,7 +255,7 @@ def test_corners_are_drawn_where_they_were(pixel: int) -> None:
         ([{"image": "/root/../a.jpg", "audio": "/root/a.wav", "gt_box": [0, 0, 1, 1]}], "is not below root"),
         ([{"image": "/root/a.jpg", "audio": "/root/a.wav", "gt_box": [0, 0, 1, 225]}], r"not in \[0, 224\]"),
         ([{"image": "/root/a.jpg", "audio": "/root/a.wav", "gt_box": [0, 0, 1]}], "entry 1"),
-        ([{"image": "/root/a;b.jpg", "audio": "/root/a.wav", "gt_box": [0, 0, 1, 1]}], "'a;b' is no id"),
+        ([{"image": "/root/a;b.jpg", "audio": "/root/a.wav", "gt_box": [0, 0, 1, 1]}], "'a;b' is no clip id"),
         ([1], "entry 1"),
     ],
 )
