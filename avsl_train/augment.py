@@ -233,7 +233,8 @@ def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, generator: torc
         Source of the draws, on the CPU.
     """
     batch, _, n_freq, n_time = spectrogram.shape
-    mask = _span(batch, n_freq, config.freq_mask, generator)[:, None, :, None]
+    rows = config.freq_mask if n_freq > 1 else 0.0  # the one row of a waveform is all of it
+    mask = _span(batch, n_freq, rows, generator)[:, None, :, None]
     mask = mask | _span(batch, n_time, config.time_mask, generator)[:, None, None, :]
     mean = spectrogram.mean(dim=(2, 3), keepdim=True)
     return torch.where(mask.to(spectrogram.device), mean, spectrogram)

@@ -28,6 +28,7 @@ from avsl_train.errors import TrainInputError
 from avsl_train.explain import explain
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+FrontendName = Literal["ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf", "vggish", "sspl", "waveform"]
 
 
 class Section(BaseModel):
@@ -68,7 +69,7 @@ class DataConfig(Section):
     sample_rate: PositiveInt = Field(16000, description="Samples per second [code EZ-VSL].")
     clip_s: PositiveFloat = Field(10.0, description="Seconds of sound kept of a clip [ours].")
     audio_s: PositiveFloat = Field(3.0, description="Seconds of sound that the encoder hears [code EZ-VSL].")
-    frontend: Literal["ezvsl", "logmel"] = Field("ezvsl", description="Audio front end [code EZ-VSL].")
+    frontend: FrontendName = Field("ezvsl", description="Audio front end [code EZ-VSL].")
     mels: PositiveInt = Field(40, description="Mel bands of the front end `logmel` [ours].")
     hop: PositiveInt = Field(320, description="Hop in samples of the front end `logmel` [ours].")
     cache: bool = Field(False, description="Keep every decoded clip in memory; for small sets [ours].")

@@ -1,4 +1,4 @@
-"""Audio front ends: waveform to log spectrogram, in batches, on the device of the waveform.
+"""Log spectrograms: the one of EZ-VSL and most others, and the demo's.
 
 Shape letters: B clips, n samples, F frequencies or mel bands, T time steps.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-
-from avsl_train.config import DataConfig
 
 EZVSL_FRAME = 512
 EZVSL_HOP = 238
@@ -32,7 +30,7 @@ def tukey_window(length: int, alpha: float = 0.25) -> Tensor:
 
 
 class EZVSLSpectrogram(nn.Module):
-    """The log spectrogram of EZ-VSL, SLAVC, FNAC and LVS.
+    """The log spectrogram of EZ-VSL, SLAVC, FNAC, LVS, Alignment (hop 159) and HTF (at 22050 Hz).
 
     ln(P + 1e-7) / 12 with P the one-sided power density: 512-sample frames without padding, the mean of each
     frame removed, periodic Tukey(0.25) window, |FFT|^2 / (rate * sum of squared window), doubled except for
@@ -54,7 +52,7 @@ class EZVSLSpectrogram(nn.Module):
         """Return [B, 1, 257, T] of waveforms [B, n] in [-1, 1]; T = (n - 512) // hop + 1."""
         frames = wave.unfold(-1, EZVSL_FRAME, self.hop)  # [B, T, 512]
         frames = (frames - frames.mean(-1, keepdim=True)) * self.window
-        power = _power(torch.fft.rfft(frames)) / self.norm
+        power = power_of(torch.fft.rfft(frames)) / self.norm
         power[..., 1:-1] *= 2
         return torch.log(power + EZVSL_FLOOR).transpose(1, 2)[:, None] / 12
 
@@ -77,23 +75,11 @@ class LogMel(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         """Return [B, 1, mels, T] of waveforms [B, n] in [-1, 1], scaled to about [-1, 1]."""
         frames = wave.unfold(-1, LOGMEL_FRAME, self.hop) * self.window  # [B, T, 512]
-        power = _power(torch.fft.rfft(frames))
+        power = power_of(torch.fft.rfft(frames))
         mel = (power @ self.bank).transpose(1, 2)[:, None]
         return (torch.log(mel + LOGMEL_FLOOR) + 2) / 6
 
 
-def _power(spectrum: Tensor) -> Tensor:
+def power_of(spectrum: Tensor) -> Tensor:
     """Return |x|^2 of complex numbers; several times faster on a CPU than the square of their abs()."""
     return spectrum.real.square() + spectrum.imag.square()
-
-
-def frequencies(config: DataConfig) -> int:
-    """Return the number of rows of a front end's spectrogram."""
-    return EZVSL_FRAME // 2 + 1 if config.frontend == "ezvsl" else config.mels
-
-
-def make_frontend(config: DataConfig) -> nn.Module:
-    """Return the front end that a configuration names; it has no trained parameters."""
-    if config.frontend == "ezvsl":
-        return EZVSLSpectrogram(config.sample_rate)
-    return LogMel(config.sample_rate, config.mels, config.hop)
