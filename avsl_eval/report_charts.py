@@ -189,7 +189,7 @@ def _method_row(k: int, method: Method, found: Estimate, y: float, top: float) -
         value += f" [{percent(found.low)}, {percent(found.high)}]"
         bar = (
             f'<path class="interval {colour}" d="M{low:.1f} {middle:.1f}H{high:.1f}'
-            f'M{low:.1f} {middle - 5:.1f}v10M{high:.1f} {middle - 5:.1f}v10"/>'
+            f'M{low:.1f} {middle - 7:.1f}v14M{high:.1f} {middle - 7:.1f}v14"/>'
         )
     rings = "".join(
         f'<circle class="seed {colour}" cx="{_x(seed, top):.1f}" cy="{middle + 10:.1f}" r="2.6"/>'

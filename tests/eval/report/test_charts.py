@@ -55,7 +55,7 @@ def test_intervals_stand_where_the_axis_says() -> None:
     assert (LEFT, RIGHT) == (128, 428)
     root = svg(interval_bars(panel(method(), references=REFERENCES), "ciou@0.5"))
     (interval,) = of_class(root, "interval")
-    assert interval.get("d") == "M228.0 52.0H353.0M228.0 47.0v10M353.0 47.0v10"
+    assert interval.get("d") == "M228.0 52.0H353.0M228.0 45.0v14M353.0 45.0v14"
     (mark,) = of_class(root, "mark")
     assert mark.get("transform") == "translate(278.0 52.0)"
     lines = {e.get("data-reference"): e.get("d") for e in of_class(root, "reference")}
