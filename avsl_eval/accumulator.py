@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.annotations.build import Row, build
+from avsl_eval.cautions import range_fault
 from avsl_eval.ciou import METRICS, ciou_of, per_clip_metrics
 from avsl_eval.context import DrawnTruth
 from avsl_eval.engine import Engine
 from avsl_eval.errors import EvalInputError, first_few
-from avsl_eval.evaluate import range_fault
 from avsl_eval.predictions import checked_heatmap
 from avsl_eval.protocol import Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand

@@ -21,6 +21,8 @@ TIED_SHARE = 0.01
 LARGE_TIE = 0.01
 """Share of a map's pixels at the threshold from which a tie is large: they are what > and >= differ by."""
 EIGHT_BIT_LEVELS = 256
+RANGE_TOLERANCE = 1e-6
+"""How far float32 rounding may carry a heatmap beyond the bounds of a protocol."""
 
 _SIZE_NAMES = {"vggss": "VGG-SS", "flickr": "Flickr-SoundNet"}
 
@@ -213,3 +215,44 @@ def size_warnings(testset: str, n_clips: int, protocols: Sequence[Protocol]) -> 
         f"the test set has {n_clips} clips, but published scores of these rules on {title} are on other "
         f"sizes: {', '.join(others)}"
     ]
+
+
+def range_fault(
+    clip_ids: Sequence[str], low: NDArray[np.float32], high: NDArray[np.float32], protocol: Protocol
+) -> str:
+    """Say which map leaves the range of a protocol.
+
+    Parameters
+    ----------
+    clip_ids
+        n ids.
+    low, high : float32 [n]
+        Smallest and largest value of each map.
+    protocol
+        The rule.
+
+    Returns
+    -------
+    str
+        A sentence with a guess at the mistake, "" if all keep it.
+    """
+    if protocol.value_range is None:
+        return ""
+    lower, upper = protocol.value_range
+    outside = (low < lower - RANGE_TOLERANCE) | (high > upper + RANGE_TOLERANCE)
+    if not outside.any():
+        return ""
+    row = int(outside.argmax())
+    least, most = float(low[row]), float(high[row])
+    if -1 - RANGE_TOLERANCE <= least < 0 and most <= 1 + RANGE_TOLERANCE:
+        guess = (
+            "cosine similarities? Map them to probabilities first, or use a rule without a fixed threshold"
+        )
+    elif least >= 0 and most <= 255:
+        guess = "8-bit images? Divide by 255; or logits? Apply the sigmoid"
+    else:
+        guess = "logits? Apply the sigmoid"
+    return (
+        f"heatmap of clip {clip_ids[row]} lies in [{least:.4g}, {most:.4g}], but protocol {protocol.name} "
+        f"thresholds values in [{lower:g}, {upper:g}]; {guess}"
+    )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avsl_eval.cautions import RANGE_TOLERANCE
 from avsl_eval.clip_ids import spelling_hint
 from avsl_eval.errors import EvalInputError, first_few
-from avsl_eval.evaluate import RANGE_TOLERANCE
 from avsl_eval.predictions import Maps, Predictions, checked_heatmap, checked_stack, open_predictions
 from avsl_eval.protocol import Protocol
 from avsl_eval.protocol_table import PROTOCOLS

@@ -64,21 +64,84 @@ def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="error|zero",
         help="what a clip without prediction does (default: error)",
     )
+    sub.add_argument(
+        "--threads",
+        type=_at_least_1,
+        default=1,
+        metavar="N",
+        help="how many score at once (default: 1)",
+    )
+    _add_more(sub)
+
+
+def _add_more(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("more to score")
+    group.add_argument(
+        "--subset",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="text or CSV of clip ids or classes, scored by themselves too",
+    )
+    group.add_argument(
+        "--group-by",
+        metavar="last-underscore",
+        help="groups of clips for IIoU and IAUC, if the annotations define none: ids up to their last _",
+    )
+    group.add_argument(
+        "--negative",
+        nargs="+",
+        default=[],
+        metavar="KIND=FILE",
+        help="predictions on negative audio (silence, noise, offscreen), for vssl-eval",
+    )
+    group.add_argument(
+        "--universal",
+        default="max",
+        metavar="max|1.1max|q3|NUMBER",
+        help="the threshold that they set, for vssl-eval (default: max)",
+    )
+    group.add_argument(
+        "--official-batch",
+        type=_at_least_1,
+        metavar="N",
+        help="also AVSBench's published F, which depends on the batch size",
+    )
+
+
+def _at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_at_least_1.__name__ = "whole number of at least 1"  # argparse names the type in its message
 
 
 def _score(arguments: argparse.Namespace) -> None:
     from avsl_eval.evaluate import evaluate_all
     from avsl_eval.io import refuse_overwriting
+    from avsl_eval.options import parse_named, read_names
     from avsl_eval.result import per_clip_path, save_scores
 
     table = per_clip_path(arguments.out, arguments.per_clip)
-    refuse_overwriting([arguments.out, table], [arguments.predictions, *input_paths(arguments)])
+    subsets = dict(parse_named(text, "--subset") for text in arguments.subset)
+    negatives = dict(parse_named(text, "--negative") for text in arguments.negative)
+    inputs = [arguments.predictions, *input_paths(arguments), *subsets.values(), *negatives.values()]
+    refuse_overwriting([arguments.out, table], inputs)
     scores = evaluate_all(
         arguments.predictions,
         annotations_of(arguments),
         arguments.protocol,
         arguments.missing,
         name=arguments.name,
+        subsets={name: read_names(path) for name, path in subsets.items()},
+        group_by=arguments.group_by,
+        negatives=negatives,
+        universal=arguments.universal,
+        official_batch=arguments.official_batch,
+        threads=arguments.threads,
         progress=progress_line(),
     )
     save_scores(scores, arguments.out, table)
@@ -143,7 +206,45 @@ def describe(scores: Mapping[str, Scores]) -> str:
         if "sweep" in found.sections:
             chosen = found.sections["sweep"]["chosen"]
             lines.append(f"  the threshold {chosen:g} was chosen on this test set, as published")
+        lines += _more(found)
     return "\n".join(lines)
+
+
+def _more(scores: Scores) -> list[str]:
+    """Lay out what only some rules or test sets have."""
+    sections, lines = scores.sections, []
+    for row in scores.breakdown.get("subset", ()):
+        value = 100 * row["metrics"]["ciou@0.5"]
+        lines.append(f"  {row['name']}: ciou@0.5 {value:.2f} of {row['n']} clips")
+    if "detection" in sections and scores.evaluation.testset["n_silent"]:
+        found = sections["detection"]["all"]
+        lines.append(
+            f"  detection: AP {100 * found['ap@0.5']:.2f}, max-F1 {100 * found['max_f1@0.5']:.2f} at cIoU 0.5"
+        )
+    if "groups" in sections:
+        found = sections["groups"]
+        lines.append(
+            f"  groups: IIoU {100 * found['iiou@0.5']:.2f}, IAUC {100 * found['iauc']:.2f} of "
+            f"{found['n_groups']} groups, {len(found['incomplete'])} of them incomplete"
+        )
+    if "negatives" in sections:
+        found = sections["negatives"]
+        lines.append(f"  universal threshold {found['threshold']:.4g} ({found['chosen_by']})")
+        lines += [
+            f"  {kind}: pIA {100 * v['pia']:.2f}, AOC {100 * v['aoc']:.2f}, F {100 * v['f']:.2f}, "
+            f"F of AUC and AOC {100 * v['f_auc']:.2f}, {v['n']} maps"
+            for kind, v in found["kinds"].items()
+        ]
+    if "segmentation" in sections:
+        found = sections["segmentation"]
+        best = "" if found["f"] is None else f", F {100 * found['f']:.2f} at its best threshold"
+        lines.append(f"  segmentation: mIoU {100 * found['miou']:.2f}{best}")
+        if "batch_size" in found:
+            lines.append(
+                f"  as published with batches of {found['batch_size']}: mIoU "
+                f"{100 * found['miou_official']:.2f}, F {100 * found['f_official']:.2f}"
+            )
+    return lines
 
 
 def add_protocols(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from avsl_eval.cautions import MapsSeen, map_warnings, size_warnings, tie_warnings
 from avsl_eval.clip_ids import check_clip_ids, spelling_hint
-from avsl_eval.context import Context, DrawnTruth
-from avsl_eval.engine import Engine
 from avsl_eval.errors import EvalInputError, first_few, unknown_name
-from avsl_eval.io import sha256_of
+from avsl_eval.options import Options
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import MissingPolicy, Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand, get_protocol
-from avsl_eval.result import Evaluation, Scores
-from avsl_eval.summarise import Found, intervals
+from avsl_eval.result import Scores
+from avsl_eval.run import Progress, Run
+from avsl_eval.sections import Negatives
 from avsl_eval.truth import Annotations, describe_dropped, read_annotations
 
-_log = logging.getLogger(__name__)
-
-RANGE_TOLERANCE = 1e-6
-"""How far float32 rounding may carry a heatmap beyond the bounds of a protocol."""
-
-CHUNK = 8
-"""Maps that are scored together: 8 of 224 x 224, and what is computed from them, stay near the processor."""
-
-Progress = Callable[[int, int], None]
 Named = str | Protocol | ProtocolSuite
+Source = str | Path | Mapping[str, Any] | Predictions
 
 
 def evaluate(
-    predictions: str | Path | Mapping[str, Any] | Predictions,
+    predictions: Source,
     annotations: str | Path | Mapping[str, Any] | Annotations,
     protocol: str | Protocol = "ezvsl",
     missing: str = "error",
@@ -90,12 +74,17 @@ def evaluate(
 
 
 def evaluate_all(
-    predictions: str | Path | Mapping[str, Any] | Predictions,
+    predictions: Source,
     annotations: str | Path | Mapping[str, Any] | Annotations,
     protocols: Named | Sequence[Named] = "strict",
     missing: str = "error",
     *,
     name: str | None = None,
+    subsets: Mapping[str, Collection[str]] | None = None,
+    group_by: str | None = None,
+    negatives: Mapping[str, Source] | None = None,
+    universal: str | float = "max",
+    official_batch: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Scores]:
@@ -109,6 +98,19 @@ def evaluate_all(
         Names of protocols and suites (`avsl_eval.SUITES`), or protocols of your own.
     name
         Of the method, for the scores file.
+    subsets
+        Name to the ids or classes of some clips, which get scores of their own in the breakdown.
+    group_by
+        ``last-underscore``: clips with the same id up to its last ``_`` are one group, beside the groups that
+        annotations define.
+    negatives
+        Kind (``silence``, ``noise``, ``offscreen``) to predictions of the same model on negative audio, which
+        the protocol ``vssl-eval`` needs.
+    universal
+        How they set its threshold: ``max``, ``1.1max``, ``q3`` (the third quartile of the maps' maxima) or a
+        number.
+    official_batch
+        Batch size of AVSBench's published F, which depends on it; None leaves that out.
     threads
         How many threads score; results do not depend on it.
 
@@ -130,12 +132,9 @@ def evaluate_all(
     >>> {name: scores.metrics["ciou@0.5"] for name, scores in found.items()}
     {'lvs': 1.0, 'strict-median': 1.0, 'strict-adaptive': 1.0, 'fixed': 1.0}
     """
+    options = Options(dict(subsets or {}), group_by, dict(negatives or {}), universal, official_batch)
     wanted = expand(protocols)
     _check_missing_policy(missing, wanted)
-    rules = {
-        key: dataclasses.replace(rule, missing=missing)  # type: ignore[arg-type]
-        for key, (rule, _) in wanted.items()
-    }
     optional = {key for key, (_, suite) in wanted.items() if suite is not None and suite.skips_inapplicable}
     truth = read_annotations(annotations)
     maps = open_predictions(predictions)
@@ -144,9 +143,21 @@ def evaluate_all(
         raise EvalInputError(
             f"none of the {len(truth.clips)} annotated clips has a box: there is nothing to locate"
         )
-    run = _Run(maps, truth, rules, optional, progress, threads)
-    run.warnings += _annotation_warnings(truth, extra)
-    run.score()
+    warnings = _annotation_warnings(truth, extra)
+    negative = Negatives(options)
+    rules: dict[str, Protocol] = {}
+    for key, (rule, _) in wanted.items():
+        rules[key] = dataclasses.replace(rule, missing=missing)  # type: ignore[arg-type]
+        if rule.threshold == "universal" and rule.threshold_value is None:
+            try:
+                rules[key] = negative.known(rules[key])
+            except EvalInputError as error:
+                if key not in optional or len(wanted) == 1:
+                    raise
+                del rules[key]
+                warnings.append(f"{key} is left out: {error}")
+    run = Run(maps, truth, rules, optional, options, negative, warnings, threads)
+    run.score(progress)
     return run.scores(name, absent, extra)
 
 
@@ -208,217 +219,3 @@ def match_ids(maps: Predictions, truth: Annotations, missing: str) -> tuple[tupl
             f"{hint or 'predict them, or count them as 0 by --missing zero'}"
         )
     return absent, extra
-
-
-class _Run:
-    """One pass over predictions: what is read, and what is found."""
-
-    def __init__(
-        self,
-        maps: Predictions,
-        truth: Annotations,
-        rules: Mapping[str, Protocol],
-        optional: set[str],
-        progress: Progress | None,
-        threads: int,
-    ) -> None:
-        self.threads = threads
-        self.maps, self.truth, self.rules, self.optional = maps, truth, dict(rules), optional
-        self.progress = progress
-        self.warnings: list[str] = []
-        self.seen = MapsSeen()
-        self.row_of = {clip.clip_id: row for row, clip in enumerate(truth.clips)}
-        self.engine = Engine(list(rules.values()), len(truth.clips))
-        self.context = Context(truth, list(rules.values()))
-        self.sizes = sorted({rule.map_size for rule in rules.values()})
-
-    def draw(self, row: int) -> dict[int, DrawnTruth]:
-        """Draw a clip's truth at every map size, and note all that depends on it alone."""
-        clip, truth = self.truth.clips[row], self.truth
-        drawn = {
-            size: DrawnTruth.of_levels(clip.levels(size, truth.truth), truth.unit) for size in self.sizes
-        }
-        self.engine.record_truth(row, drawn)
-        self.context.record(row, drawn)
-        return drawn
-
-    def score(self) -> None:
-        """Score every map, and draw the truth of clips without one."""
-        n, done = len(self.row_of), 0
-        lacking = set(range(n))
-        with ThreadPoolExecutor(max(1, self.threads - 1)) as pool:
-            running: deque[Future[None]] = deque()
-            for clip_ids, heatmaps in self.maps.chunks(self.row_of.keys(), CHUNK):
-                low, high = heatmaps.min(axis=(1, 2)), heatmaps.max(axis=(1, 2))
-                self.check_ranges(clip_ids, low, high)
-                self.seen.look(clip_ids, heatmaps, low, high)
-                rows = [self.row_of[clip_id] for clip_id in clip_ids]
-                drawn = [self.draw(row) for row in rows]
-                # Rows of different chunks are disjoint, so that the order of threads changes nothing.
-                if self.threads > 1 and len(running) < self.threads:
-                    running.append(pool.submit(self.engine.score, heatmaps, rows, drawn))
-                else:
-                    self.engine.score(heatmaps, rows, drawn)
-                while running and running[0].done():
-                    running.popleft().result()
-                lacking.difference_update(rows)
-                done += len(rows)
-                if self.progress is not None:
-                    self.progress(done, n)
-            for future in running:
-                future.result()
-        for row in sorted(lacking):
-            self.draw(row)
-
-    def check_ranges(
-        self, clip_ids: Sequence[str], low: NDArray[np.float32], high: NDArray[np.float32]
-    ) -> None:
-        """Stop at maps that leave a rule's range, or leave out the rule if a suite allows it."""
-        for key, rule in list(self.rules.items()):
-            fault = range_fault(clip_ids, low, high, rule)
-            if fault and (key not in self.optional or len(self.rules) == 1):
-                raise EvalInputError(fault)
-            if fault:
-                del self.rules[key]
-                self.engine.leave_out(key)
-                self.warnings.append(f"{key} is left out: {fault}")
-
-    def scores(self, name: str | None, absent: tuple[str, ...], extra: tuple[str, ...]) -> dict[str, Scores]:
-        """Summarise."""
-        clips, gone = self.truth.clips, set(absent)
-        missing = np.array([clip.clip_id in gone for clip in clips])
-        sounding = np.array([not clip.is_silent for clip in clips])
-        found = {key: Found(rule, self.engine, sounding, missing, None) for key, rule in self.rules.items()}
-        clip_ids, labels = [c.clip_id for c in clips], [c.label for c in clips]
-        tied = {key: one.tied(clip_ids) for key, one in found.items()}
-        rules = list(self.rules.values())
-        self.warnings += map_warnings(self.seen, rules) + tie_warnings(tied, self.seen.n)
-        testset = testset_of(self.truth)
-        self.warnings += size_warnings(testset["name"] or "", len(clips), rules)
-        for sentence in self.warnings:
-            _log.warning("%s", sentence)
-        evaluation = Evaluation(
-            name=name,
-            testset=testset,
-            inputs={"predictions": _input(self.maps.path), "annotations": _input(self.truth.path)},
-            predictions_meta=self.maps.meta,
-            dropped_boxes=self.truth.dropped,
-            extra=extra,
-            warnings=tuple(self.warnings),
-        )
-        bounds = intervals(found)
-        n_boxes = [len(c.boxes) for c in clips]
-        return {
-            key: Scores(
-                protocol=one.protocol,
-                metrics=one.metrics(),
-                intervals=bounds[key],
-                context=one.context(self.context),
-                n_expected=len(clips),
-                missing=absent,
-                columns=self.columns(one),
-                curve=one.curve(self.context),
-                tied=tied[key],
-                evaluation=evaluation,
-                breakdown=one.breakdown(labels, n_boxes),
-                sections={
-                    section: content
-                    for section, content in (("detection", one.detection()), ("sweep", one.sweep()))
-                    if content is not None
-                },
-            )
-            for key, one in found.items()
-        }
-
-    def columns(self, found: Found) -> dict[str, list[Any]]:
-        """Return the table of clips."""
-        clips = self.truth.clips
-        excluded = self.maps.meta.get("excluded")
-        reasons = excluded if isinstance(excluded, Mapping) else {}
-        status = np.where(np.isnan(found.ciou), "undefined", "scored")
-        status[~found.sounding] = "silent"
-        status[found.missing] = "missing"
-        return {
-            "clip_id": [clip.clip_id for clip in clips],
-            "label": [clip.label for clip in clips],
-            "ciou": found.ciou.tolist(),
-            "n_boxes": [len(clip.boxes) for clip in clips],
-            "gt_area": (found.truth / found.protocol.map_size**2).tolist(),
-            "status": status.tolist(),
-            "reason": [
-                str(reasons.get(clip.clip_id, "")) if gone else ""
-                for clip, gone in zip(clips, found.missing.tolist(), strict=True)
-            ],
-            "n_dropped_boxes": [clip.n_dropped for clip in clips],
-            "intersection": found.intersection.tolist(),
-            "false_positive": found.false_positive.astype(np.int64).tolist(),
-            "pointing": found.pointing.tolist(),
-            "confidence": found.confidence.tolist(),
-        }
-
-
-def range_fault(
-    clip_ids: Sequence[str], low: NDArray[np.float32], high: NDArray[np.float32], protocol: Protocol
-) -> str:
-    """Say which map leaves the range of a protocol.
-
-    Parameters
-    ----------
-    clip_ids
-        n ids.
-    low, high : float32 [n]
-        Smallest and largest value of each map.
-    protocol
-        The rule.
-
-    Returns
-    -------
-    str
-        A sentence with a guess at the mistake, "" if all keep it.
-    """
-    if protocol.value_range is None:
-        return ""
-    lower, upper = protocol.value_range
-    outside = (low < lower - RANGE_TOLERANCE) | (high > upper + RANGE_TOLERANCE)
-    if not outside.any():
-        return ""
-    row = int(outside.argmax())
-    least, most = float(low[row]), float(high[row])
-    if -1 - RANGE_TOLERANCE <= least < 0 and most <= 1 + RANGE_TOLERANCE:
-        guess = (
-            "cosine similarities? Map them to probabilities first, or use a rule without a fixed threshold"
-        )
-    elif least >= 0 and most <= 255:
-        guess = "8-bit images? Divide by 255; or logits? Apply the sigmoid"
-    else:
-        guess = "logits? Apply the sigmoid"
-    return (
-        f"heatmap of clip {clip_ids[row]} lies in [{least:.4g}, {most:.4g}], but protocol {protocol.name} "
-        f"thresholds values in [{lower:g}, {upper:g}]; {guess}"
-    )
-
-
-def testset_of(truth: Annotations) -> dict[str, Any]:
-    """Describe a test set, as the scores file does.
-
-    Parameters
-    ----------
-    truth
-        Its annotations.
-
-    Returns
-    -------
-    dict
-        Keys name, n_clips, n_silent, truth, sha256.
-    """
-    return {
-        "name": truth.name or None,
-        "n_clips": len(truth.clips),
-        "n_silent": truth.n_silent,
-        "truth": truth.truth,
-        "sha256": truth.digest(),
-    }
-
-
-def _input(path: Path | None) -> dict[str, str | None]:
-    return {"path": str(path) if path else None, "sha256": sha256_of(path) if path else None}

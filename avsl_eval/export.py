@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.annotations.coco import CocoImage
+from avsl_eval.cautions import range_fault
 from avsl_eval.errors import EvalInputError, first_few
-from avsl_eval.evaluate import range_fault
 from avsl_eval.maps import at_threshold, binarise, to_probability
 from avsl_eval.masks import Mask, nearest
 from avsl_eval.predictions import Predictions

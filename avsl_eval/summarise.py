@@ -99,10 +99,14 @@ class Found:
             "n_large": int(np.count_nonzero(large)),
         }
 
+    def named_values(self) -> dict[str, Float64]:
+        """Return the numbers of each sounding clip whose means are the metrics."""
+        return {name: self.values[:, k] for k, name in enumerate((*METRICS, POINTING))}
+
     def breakdown(self, labels: Sequence[str], n_boxes: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
         """Return the scores of parts of the test set: by class, size and number of boxes."""
         rows = np.flatnonzero(self.sounding).tolist()
-        values = {name: self.values[:, k] for k, name in enumerate((*METRICS, POINTING))}
+        values = self.named_values()
         area = self.truth[rows] * (AREA_SIZE / self.protocol.map_size) ** 2
         return {
             "class": by_label([labels[row] for row in rows], values),

@@ -1,0 +1,271 @@
+"""One pass over a predictions file: chunks of maps to statistics, statistics to scores."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl_eval.breakdown import by_subset
+from avsl_eval.cautions import MapsSeen, map_warnings, range_fault, size_warnings, tie_warnings
+from avsl_eval.context import Context, DrawnTruth
+from avsl_eval.engine import Engine
+from avsl_eval.errors import EvalInputError
+from avsl_eval.io import sha256_of
+from avsl_eval.options import Options, clips_of_subsets
+from avsl_eval.predictions import Predictions
+from avsl_eval.protocol import Protocol
+from avsl_eval.result import Evaluation, Scores
+from avsl_eval.sections import Negatives, Segmentation, group_section
+from avsl_eval.summarise import Found, intervals
+from avsl_eval.truth import Annotations
+
+_log = logging.getLogger(__name__)
+
+CHUNK = 8
+"""Maps that are scored together: 8 of 224 x 224, and what is computed from them, stay near the processor."""
+
+Progress = Callable[[int, int], None]
+
+
+class Run:
+    """One pass over predictions: what is read, and what is found.
+
+    Parameters
+    ----------
+    maps, truth
+        What is scored, against what.
+    rules
+        Protocols by name.
+    optional
+        Names of those that are left out, with a warning, where the maps do not fit them.
+    options
+        What else is asked for.
+    negatives
+        Maps of negative audio.
+    warnings
+        What there is to say so far.
+    threads
+        How many score.
+    """
+
+    def __init__(
+        self,
+        maps: Predictions,
+        truth: Annotations,
+        rules: Mapping[str, Protocol],
+        optional: set[str],
+        options: Options,
+        negatives: Negatives,
+        warnings: Sequence[str],
+        threads: int,
+    ) -> None:
+        self.maps, self.truth, self.rules, self.optional = maps, truth, dict(rules), optional
+        self.options, self.negatives, self.threads = options, negatives, threads
+        self.warnings = list(warnings)
+        self.seen = MapsSeen()
+        self.row_of = {clip.clip_id: row for row, clip in enumerate(truth.clips)}
+        protocols, n = list(rules.values()), len(truth.clips)
+        self.engine = Engine(protocols, n)
+        self.segmentation = Segmentation(protocols, n)
+        self.context = Context(truth, protocols)
+        self.sizes = sorted({rule.map_size for rule in protocols})
+
+    def draw(self, row: int) -> dict[int, DrawnTruth]:
+        """Draw a clip's truth at every map size, and note all that depends on it alone."""
+        clip, truth = self.truth.clips[row], self.truth
+        drawn = {
+            size: DrawnTruth.of_levels(clip.levels(size, truth.truth), truth.unit) for size in self.sizes
+        }
+        self.engine.record_truth(row, drawn)
+        self.context.record(row, drawn)
+        return drawn
+
+    def score(self, progress: Progress | None = None) -> None:
+        """Score every map, and draw the truth of clips without one."""
+        n, done = len(self.row_of), 0
+        lacking = set(range(n))
+        with ThreadPoolExecutor(max(1, self.threads - 1)) as pool:
+            running: deque[Future[None]] = deque()
+            for clip_ids, heatmaps in self.maps.chunks(self.row_of.keys(), CHUNK):
+                low, high = heatmaps.min(axis=(1, 2)), heatmaps.max(axis=(1, 2))
+                self.check_ranges(clip_ids, low, high)
+                self.seen.look(clip_ids, heatmaps, low, high)
+                rows = [self.row_of[clip_id] for clip_id in clip_ids]
+                drawn = [self.draw(row) for row in rows]
+                # Rows of different chunks are disjoint, so that the order of threads changes nothing.
+                if self.threads > 1 and len(running) < self.threads:
+                    running.append(pool.submit(self.score_chunk, heatmaps, rows, drawn))
+                else:
+                    self.score_chunk(heatmaps, rows, drawn)
+                while running and running[0].done():
+                    running.popleft().result()
+                lacking.difference_update(rows)
+                done += len(rows)
+                if progress is not None:
+                    progress(done, n)
+            for future in running:
+                future.result()
+        for row in sorted(lacking):
+            self.draw(row)
+
+    def score_chunk(
+        self, heatmaps: NDArray[np.float32], rows: Sequence[int], drawn: Sequence[Mapping[int, DrawnTruth]]
+    ) -> None:
+        """Score a chunk of maps under every rule."""
+        self.engine.score(heatmaps, rows, drawn)
+        self.segmentation.score(heatmaps, rows, drawn)
+
+    def check_ranges(
+        self, clip_ids: Sequence[str], low: NDArray[np.float32], high: NDArray[np.float32]
+    ) -> None:
+        """Stop at maps that leave a rule's range, or leave out the rule if a suite allows it."""
+        for key, rule in list(self.rules.items()):
+            fault = range_fault(clip_ids, low, high, rule)
+            if fault and (key not in self.optional or len(self.rules) == 1):
+                raise EvalInputError(fault)
+            if fault:
+                del self.rules[key]
+                self.engine.leave_out(key)
+                self.warnings.append(f"{key} is left out: {fault}")
+
+    def scores(self, name: str | None, absent: tuple[str, ...], extra: tuple[str, ...]) -> dict[str, Scores]:
+        """Summarise."""
+        clips, gone = self.truth.clips, set(absent)
+        missing = np.array([clip.clip_id in gone for clip in clips])
+        sounding = np.array([not clip.is_silent for clip in clips])
+        found = {
+            key: Found(rule, self.engine, sounding, missing, self.stored_confidence(rule))
+            for key, rule in self.rules.items()
+        }
+        clip_ids, labels = [c.clip_id for c in clips], [c.label for c in clips]
+        tied = {key: one.tied(clip_ids) for key, one in found.items()}
+        rules = list(self.rules.values())
+        self.warnings += map_warnings(self.seen, rules) + tie_warnings(tied, self.seen.n)
+        testset = testset_of(self.truth)
+        self.warnings += size_warnings(testset["name"] or "", len(clips), rules)
+        for sentence in self.warnings:
+            _log.warning("%s", sentence)
+        evaluation = Evaluation(
+            name=name,
+            testset=testset,
+            inputs={
+                "predictions": _input(self.maps.path),
+                "annotations": _input(self.truth.path),
+                **{f"negative {kind}": _input(m.path) for kind, m in self.negatives.predictions.items()},
+            },
+            predictions_meta=self.maps.meta,
+            dropped_boxes=self.truth.dropped,
+            extra=extra,
+            warnings=tuple(self.warnings),
+        )
+        bounds = intervals(found)
+        n_boxes = [len(c.boxes) for c in clips]
+        return {
+            key: Scores(
+                protocol=one.protocol,
+                metrics=one.metrics(),
+                intervals=bounds[key],
+                context=one.context(self.context),
+                n_expected=len(clips),
+                missing=absent,
+                columns=self.columns(one),
+                curve=one.curve(self.context),
+                tied=tied[key],
+                evaluation=evaluation,
+                breakdown=one.breakdown(labels, n_boxes) | self.subset_rows(one, clip_ids, labels),
+                sections=self.sections(one),
+            )
+            for key, one in found.items()
+        }
+
+    def stored_confidence(self, protocol: Protocol) -> NDArray[np.float64] | None:
+        """Return the predictions' own confidences, None where there are none or the rule has its own."""
+        stored = self.maps.confidence
+        if stored is None or protocol.confidence != "stored":
+            return None
+        return np.array([stored.get(clip.clip_id, np.nan) for clip in self.truth.clips], np.float64)
+
+    def subset_rows(
+        self, found: Found, clip_ids: Sequence[str], labels: Sequence[str]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the scores of given subsets."""
+        if not self.options.subsets:
+            return {}
+        subsets = clips_of_subsets(clip_ids, labels, self.options.subsets)
+        ids = [i for i, sounds in zip(clip_ids, found.sounding.tolist(), strict=True) if sounds]
+        return {"subset": by_subset(ids, subsets, found.named_values())}
+
+    def sections(self, found: Found) -> dict[str, Any]:
+        """Return what only some rules or test sets have."""
+        rule = found.protocol
+        every = {
+            "detection": found.detection(),
+            "groups": group_section(
+                self.truth.clips, found.ciou, found.sounding, found.missing, self.options.group_by
+            ),
+            "sweep": found.sweep(),
+            "negatives": self.negatives.section(rule, found.metrics())
+            if rule.threshold == "universal"
+            else None,
+            "segmentation": self.segmentation.section(rule, found.truth, self.options.official_batch),
+        }
+        return {name: content for name, content in every.items() if content is not None}
+
+    def columns(self, found: Found) -> dict[str, list[Any]]:
+        """Return the table of clips."""
+        clips = self.truth.clips
+        excluded = self.maps.meta.get("excluded")
+        reasons = excluded if isinstance(excluded, Mapping) else {}
+        status = np.where(np.isnan(found.ciou), "undefined", "scored")
+        status[~found.sounding] = "silent"
+        status[found.missing] = "missing"
+        return {
+            "clip_id": [clip.clip_id for clip in clips],
+            "label": [clip.label for clip in clips],
+            "ciou": found.ciou.tolist(),
+            "n_boxes": [len(clip.boxes) for clip in clips],
+            "gt_area": (found.truth / found.protocol.map_size**2).tolist(),
+            "status": status.tolist(),
+            "reason": [
+                str(reasons.get(clip.clip_id, "")) if gone else ""
+                for clip, gone in zip(clips, found.missing.tolist(), strict=True)
+            ],
+            "n_dropped_boxes": [clip.n_dropped for clip in clips],
+            "intersection": found.intersection.tolist(),
+            "false_positive": found.false_positive.astype(np.int64).tolist(),
+            "pointing": found.pointing.tolist(),
+            "confidence": found.confidence.tolist(),
+        }
+
+
+def testset_of(truth: Annotations) -> dict[str, Any]:
+    """Describe a test set, as the scores file does.
+
+    Parameters
+    ----------
+    truth
+        Its annotations.
+
+    Returns
+    -------
+    dict
+        Keys name, n_clips, n_silent, truth, sha256.
+    """
+    return {
+        "name": truth.name or None,
+        "n_clips": len(truth.clips),
+        "n_silent": truth.n_silent,
+        "truth": truth.truth,
+        "sha256": truth.digest(),
+    }
+
+
+def _input(path: Path | None) -> dict[str, str | None]:
+    return {"path": str(path) if path else None, "sha256": sha256_of(path) if path else None}
