@@ -200,8 +200,16 @@ class ClipSet(Dataset[Clips]):
         """Read the frame and the sound of one row: of its shard, only the row group it lies in."""
         if self._group is None or self._group[:2] != (row.file, row.group):
             if row.file not in self._files:
-                self._files[row.file] = pq.ParquetFile(row.file, memory_map=True)
-            table = self._files[row.file].read_row_group(row.group, columns=list(MEDIA))
+                self._files[row.file] = pq.ParquetFile(
+                    row.file, memory_map=True, page_checksum_verification=True
+                )
+            try:
+                table = self._files[row.file].read_row_group(row.group, columns=list(MEDIA))
+            except (OSError, pa.ArrowException) as error:  # a wrong checksum is an OSError
+                reason = str(error).strip().splitlines()[0]
+                raise TrainInputError(
+                    f"the shard {row.file} is damaged ({reason}); delete it and make it again"
+                ) from error
             self._group = (row.file, row.group, table)
         media: dict[str, Any] = self._group[2].slice(row.offset, 1).to_pylist()[0]
         return media

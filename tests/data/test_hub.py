@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,9 +102,11 @@ print(json.dumps({"rows": found, "names": label.names, "configs": datasets.get_d
 
 
 def _fresh(code: str, *arguments: object) -> Any:
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **offline})
+    with tempfile.TemporaryDirectory() as home:
+        changes = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": home}
+        environment = {**os.environ, **changes}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -158,6 +162,23 @@ def test_torch_format(world: Path, tmp_path: Path) -> None:
     assert _fresh(TORCH, tmp_path / "hub", tmp_path / "cache") == [
         "torch.uint8", [3, 48, 64], [[4], [4]], "torch.int64", 0.5
     ]  # fmt: skip
+
+
+def test_the_lines_in_the_card_and_the_docs_run(world: Path, tmp_path: Path, repository: Path) -> None:
+    write_dataset(tmp_path / "hub", world / "shards", [world / "splits" / "two.parquet"])
+    card = (tmp_path / "hub" / "README.md").read_text()
+    docs = (repository / "docs" / "hub.md").read_text(encoding="utf-8")
+    shown = {"print(json.dumps([rate, len(samples), row['frame'].size]))"}
+    for text, place, config in (
+        (card, "FOLDER or USER/NAME", "two"),
+        (docs, "data/vggss/hub", "vggss-semi"),
+    ):
+        code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+        assert place in code
+        code = code.replace(place, str(tmp_path / "hub")).replace(f'"{config}"', '"two"')
+        rate, length, size = _fresh("\n".join(["import json", code, *shown]))
+        assert (rate, size) == (16000, [64, 48])
+        assert length == pytest.approx(16000, abs=1100)
 
 
 def test_what_is_missing_is_listed_and_counted(world: Path, tmp_path: Path) -> None:

@@ -262,6 +262,20 @@ def test_presets(name: str, shared: Path, shard: Shard, tmp_path: Path) -> None:
         assert row["frame_time_s"] == pytest.approx(preset.frame_time_s or middle, abs=0.02)
 
 
+def test_the_docs_list_every_note_and_preset(repository: Path) -> None:
+    text = (repository / "docs" / "data.md").read_text(encoding="utf-8")
+    for name, meaning in NOTES.items():
+        assert f"| `{name}` | {meaning} |" in text
+    for name, preset in PRESETS.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |") and "[" in line]
+        frame, seconds, begin, rate = (cell.strip() for cell in line.split("|")[2:6])
+        time = "middle" if preset.frame_time_s is None else f"{preset.frame_time_s:g} s"
+        assert frame == f"{time} [{preset.sources['frame_time_s']}]"
+        assert seconds == f"{preset.audio_s:g} s [{preset.sources['audio_s']}]"
+        assert begin == f"{preset.audio_from} [{preset.sources['audio_from']}]"
+        assert rate == f"{preset.sample_rate:,} [{preset.sources['sample_rate']}]"
+
+
 def test_an_unknown_preset_and_a_changed_one() -> None:
     with pytest.raises(DataInputError, match="unknown preset 'ezvs': did you mean 'ezvsl'"):
         PreprocessOptions.of_preset("ezvs")

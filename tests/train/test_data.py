@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -194,3 +195,17 @@ def test_a_grey_frame_becomes_three_channels(tmp_path: Path) -> None:
     Image.new("L", (30, 20), 77).save(file, "JPEG")
     row = make_row("grey0000000_000000", file.getvalue(), flac(np.zeros(RATE, np.int16)))
     assert ClipSet(shards_of(tmp_path, row), [row["clip_id"]], CONFIG)[0].frames.unique().tolist() == [77]
+
+
+def test_a_shard_that_rotted_is_told(tmp_path: Path) -> None:
+    """A flipped bit in a frame is under the page's checksum, which the stage before writes."""
+    row = make_row("rotten00000_000000", jpeg(np.zeros((40, 40, 3), np.uint8)), flac(np.zeros(RATE)), [])
+    path = tmp_path / "0000.parquet"
+    write_shard(path, [row])
+    pq.write_table(pq.read_table(path, memory_map=False), path, compression="none", write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    at = content.find(row["frame"]["bytes"]) + len(row["frame"]["bytes"]) // 2
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TrainInputError, match=r"0000\.parquet is damaged .* delete it and make it again"):
+        ClipSet([tmp_path], [row["clip_id"]], CONFIG)
