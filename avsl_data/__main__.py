@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from avsl_data import cli_audit, cli_download, cli_hub, cli_lists, cli_shards
+from avsl_data import cli_audit, cli_download, cli_hub, cli_lists, cli_pairs, cli_shards
 from avsl_data.cli import EXIT_INPUT, PROGRAM, Parser
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.pace import duration_text, utc
@@ -75,7 +75,7 @@ def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="From published lists to verified Parquet shards and splits.")
     parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for group in (cli_lists, cli_audit, cli_download, cli_shards, cli_hub):
+    for group in (cli_lists, cli_audit, cli_download, cli_shards, cli_hub, cli_pairs):
         group.add_commands(commands)
     return parser
 

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any, Final
 from avsl_data import schema
 from avsl_data.decode import BadMediaError
 from avsl_data.errors import DataInputError, StopEverythingError
-from avsl_data.extract import Picture, SourceFacts, read_clip
+from avsl_data.extract import read_clip
 from avsl_data.files import replacing, sha256_of
 from avsl_data.ledger import FAILED, OK, LedgerRow
+from avsl_data.notes import notes_on
 from avsl_data.presets import MIDDLE, START, preset_named
 from avsl_data.progress import Progress
 from avsl_data.sources.source import Box, CatalogClip
@@ -45,29 +46,6 @@ SHORT_SIDES: Final = (16, 4_096)
 MAX_FRAMES: Final = 1_000
 CLIPS_AHEAD: Final = 6
 """Finished clips that may wait to be written, per worker: enough that none waits for the slowest."""
-
-NOTES: Final[Mapping[str, str]] = {
-    "silent": "the sound is below -60 dB of full scale",
-    "short": "picture or sound lasts less than 95 % of the clip's length in the catalog",
-    "short_audio": "the sound ends more than 0.25 s before the picture",
-    "short_video": "the picture ends more than 0.25 s before the sound",
-    "late_audio": "the sound starts more than 0.05 s after the picture; silence was put before it",
-    "late_video": "the picture starts more than 0.05 s after the sound",
-    "odd_fps": "the rate is none of 10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 48, 50, 59.94, 60",
-    "variable_fps": "pictures are shown for different times",
-    "several_streams": "there are several video or audio streams; the first of each was used",
-    "rotated": "the picture was turned upright",
-    "anamorphic": "the pixels were not square; the stored ones are",
-    "frames_missing": "the clip ends before some of the further frames' times",
-}
-"""What a usable clip can be peculiar in; the bounds are our choice."""
-
-SILENT_DB: Final = -60.0
-SHORT_SHARE: Final = 0.95
-UNEVEN_S: Final = 0.25
-LATE_S: Final = 0.05
-COMMON_FPS: Final = (10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-FPS_TOLERANCE: Final = 0.002
 
 
 @dataclass(frozen=True)
@@ -224,7 +202,7 @@ def write_shard(
             "preprocess": dataclasses.asdict(options),
             "inputs": inputs_digest(ordered, catalog, boxes, options),
         }
-        _write(temporary, _counted(rows, counts, progress), about)
+        write_shard_rows(temporary, _counted(rows, counts, progress), about)
     return counts
 
 
@@ -303,7 +281,18 @@ def _counted(
         yield row
 
 
-def _write(path: Path, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> None:
+def write_shard_rows(path: Path, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Write rows of the shard format a group at a time, with their digest.
+
+    Parameters
+    ----------
+    path
+        The Parquet file; written in place.
+    rows
+        Every column of each row.
+    about
+        Metadata of the shard; ``preprocess`` has the sample rate.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -375,7 +364,8 @@ def _media(row: LedgerRow, clip: CatalogClip, options: PreprocessOptions) -> dic
             None if picture is None else _file(picture.jpeg, f"{row.clip_id}.{number}.jpg")
             for number, picture in enumerate(frames)
         ]
-    return found | {"notes": _notes(found, media.facts, clip, frames)}
+    clip_s = 0.0 if clip.end_s is None else clip.end_s - clip.start_s
+    return found | {"notes": notes_on(media.facts, found["rms_db"], clip_s, None in frames)}
 
 
 def _file(content: bytes, name: str) -> dict[str, Any]:
@@ -420,26 +410,3 @@ def rms_db(samples: NDArray[np.int16]) -> float:
     """
     power = float((samples.astype("float64") ** 2).mean()) / 32768**2
     return max(SILENCE_DB, 10 * math.log10(power)) if power > 0 else SILENCE_DB
-
-
-def _notes(
-    found: Mapping[str, Any], facts: SourceFacts, clip: CatalogClip, frames: Sequence[Picture | None]
-) -> list[str]:
-    """Return the names of the `NOTES` that hold for a usable clip."""
-    ends = facts.audio_start_s + facts.audio_s - facts.video_s
-    wanted_s = 0.0 if clip.end_s is None else clip.end_s - clip.start_s
-    holds = {
-        "silent": found["rms_db"] < SILENT_DB,
-        "short": min(facts.video_s, facts.audio_s) < SHORT_SHARE * wanted_s,
-        "short_audio": ends < -UNEVEN_S,
-        "short_video": ends > UNEVEN_S,
-        "late_audio": facts.audio_start_s > LATE_S,
-        "late_video": facts.audio_start_s < -LATE_S,
-        "odd_fps": not any(abs(facts.fps / rate - 1) < FPS_TOLERANCE for rate in COMMON_FPS),
-        "variable_fps": facts.variable_fps,
-        "several_streams": max(facts.video_streams, facts.audio_streams) > 1,
-        "rotated": facts.rotation % 360 != 0,
-        "anamorphic": abs(facts.pixel_aspect - 1) > 0.01,
-        "frames_missing": None in frames,
-    }
-    return [name for name in NOTES if holds[name]]

@@ -31,6 +31,7 @@ COMMANDS = (
     "frames",
     "audit",
     "describe",
+    "pair",
     "hub",
     "sheet",
     "dataset",
