@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from avsl_data.hub import EXCLUSIONS, HubConfig, HubContents
-from avsl_data.preprocess import NOTES
+from avsl_data.notes import NOTES
 from avsl_data.presets import PRESETS
 
 UPLOADERS: Final = "belong to their uploaders"

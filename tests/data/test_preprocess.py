@@ -29,7 +29,8 @@ from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.extract import SourceFacts
 from avsl_data.files import sha256_of
 from avsl_data.ledger import LedgerRow, read_ledger
-from avsl_data.preprocess import NOTES, PreprocessOptions, write_shard
+from avsl_data.notes import NOTES
+from avsl_data.preprocess import PreprocessOptions, write_shard
 from avsl_data.presets import CODE, OURS, PAPER, PRESETS
 from avsl_data.schema import SHARD, SOURCE
 from avsl_data.sources import SOURCES
