@@ -82,6 +82,8 @@ class Leak:
         Classes of the test set; None where it has none.
     covered
         Those of which the list has a clip; None where no class of the list is known.
+    uncovered
+        The others, by name.
     labels_known
         Clips of the list whose class is known; where they are fewer than the list's clips, more classes may
         be covered.
@@ -98,6 +100,7 @@ class Leak:
     shared_videos: int
     classes: int | None
     covered: int | None
+    uncovered: tuple[str, ...]
     labels_known: int
     ids: pa.Array
 
@@ -165,7 +168,7 @@ def find_leaks(clips: NamedClips, test: NamedClips, labels: pa.Table | None = No
     leaked_videos = videos.filter(of_test).take(pa.array(first))
     same = pc.is_in(leaked, test.table["clip_id"])
     classes = _classes(test, labels)
-    covered, labels_known = _coverage(clips, classes, labels)
+    uncovered, labels_known = _coverage(clips, classes, labels)
     return Leak(
         clips.name,
         test.name,
@@ -175,7 +178,8 @@ def find_leaks(clips: NamedClips, test: NamedClips, labels: pa.Table | None = No
         len(leaked),
         int(pc.count_distinct(leaked_videos).as_py()),
         len(classes) or None,
-        covered if len(classes) else None,
+        len(classes) - len(uncovered) if labels_known else None,
+        uncovered,
         labels_known,
         leaked.take(pc.sort_indices(leaked)),
     )
@@ -225,15 +229,15 @@ def _classes(test: NamedClips, labels: pa.Table | None) -> pa.Array:
     return pc.unique(pc.drop_null(_labels_of(test, labels)))
 
 
-def _coverage(clips: NamedClips, classes: pa.Array, labels: pa.Table | None) -> tuple[int | None, int]:
-    """Return of how many classes a list has a clip, and of how many of its clips the class is known."""
+def _coverage(clips: NamedClips, classes: pa.Array, labels: pa.Table | None) -> tuple[tuple[str, ...], int]:
+    """Return the classes that a list has no clip of, and of how many of its clips the class is known."""
     if not len(classes):
-        return None, 0
+        return (), 0
     own = _labels_of(clips, labels)
     n_known = len(own) - own.null_count
     if not n_known:
-        return None, 0
-    return int(pc.sum(pc.is_in(classes, pc.unique(pc.drop_null(own)))).as_py()), n_known
+        return (), 0
+    return tuple(sorted(set(classes.to_pylist()) - set(pc.unique(own).to_pylist()))), n_known
 
 
 def classes_text(leak: Leak, facts: ListFacts) -> str:

@@ -70,7 +70,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from avsl_data.files import write_text
     from avsl_data.id_lists import read_vggsound_table
     from avsl_data.published_audit import published_json, published_markdown
-    from avsl_data.published_lists import known_labels, load
+    from avsl_data.published_lists import ALIASES, LISTS, known_labels, load
 
     if arguments.published or arguments.update:
         if arguments.lists or arguments.test or arguments.ids or arguments.fail_on_leak:
@@ -85,10 +85,11 @@ def _audit(arguments: argparse.Namespace) -> None:
     if not arguments.lists:
         raise DataInputError("name a list to audit, a file or a published list, or give --published")
     lists = [load(name, arguments.mirror, strict=False) for name in arguments.lists]
-    tests = [load(name, arguments.mirror) for name in arguments.test or _default_tests(lists)]
+    names = arguments.test or _default_tests(lists)
+    tests = [load(name, arguments.mirror) for name in names]
     known = None if arguments.table is None else read_vggsound_table(arguments.table)
     labels = None
-    if any(name in _LABELLED for name in arguments.test or _default_tests(lists)):
+    if any(name in ALIASES or name in LISTS for name in names if not name.startswith("flickr")):
         labels = known_labels(arguments.mirror, arguments.table)
     elif known is not None:
         labels = known.select(["clip_id", "label"])
@@ -100,10 +101,6 @@ def _audit(arguments: argparse.Namespace) -> None:
         write_text(arguments.ids, "".join(f"{clip_id}\n" for clip_id in ids))
     if arguments.fail_on_leak and any(leak.clips_of_test_videos for leak in leaks):
         raise SystemExit(EXIT_LEAK)
-
-
-_LABELLED: Final = ("vggss", "vggss@lvs", "vggsound-test", "vggss-heard@ezvsl", "vggss-heard@ssltie")
-"""Test sets whose classes are VGGSound's, so that the published classes of clips are worth reading."""
 
 
 def _default_tests(lists: list[NamedClips]) -> tuple[str, ...]:
@@ -134,6 +131,10 @@ def _text(
     table = audit.markdown if arguments.markdown else audit.plain
     text = table(audit.FACT_HEADER, audit.fact_rows(facts)) + "\n"
     text += table(audit.HEADER, audit.table_rows(facts, leaks))
+    for leak in leaks:
+        if 0 < len(leak.uncovered) <= SHOWN_CLASSES:
+            text += f"\n{leak.list_name} has no clip of {len(leak.uncovered)} classes of {leak.test}: "
+            text += "; ".join(leak.uncovered) + "\n"
     for clips in lists:
         for fault in clips.faults[:SHOWN_FAULTS]:
             text += f"\n{clips.name}, line {fault.line}: {fault.why}"
@@ -144,6 +145,7 @@ def _text(
 
 
 SHOWN_FAULTS: Final = 5
+SHOWN_CLASSES: Final = 20
 
 
 def _show(arguments: argparse.Namespace, text: str) -> None:
