@@ -130,8 +130,8 @@ def export(
     if arguments.push:
         if facts.passes_on_videos:
             print(
-                f"{PROGRAM}: warning: {arguments.push} gets frames and sounds of videos that belong to their "
-                "uploaders. Whether you may pass them on is yours to find out; --metadata-only leaves "
+                f"{PROGRAM}: warning: {arguments.push} gets frames and sounds of videos, which belong to "
+                "their uploaders. Whether you may pass them on is yours to find out; --metadata-only leaves "
                 "them out.",
                 file=sys.stderr,
             )

@@ -12,6 +12,7 @@ from avsl_data.hub import EXCLUSIONS, HubConfig, HubContents
 from avsl_data.notes import NOTES
 from avsl_data.presets import PRESETS
 
+UNKNOWN: Final = "unknown"
 UPLOADERS: Final = "belong to their uploaders"
 """What a source's licence says of videos that may not be passed on."""
 
@@ -62,7 +63,7 @@ class CardFacts:
     name
         Title of the dataset.
     source
-        Name of the source.
+        Name of the source, or `UNKNOWN`.
     licence, bibtex
         What its publisher says; empty if nothing.
     configs
@@ -86,8 +87,8 @@ class CardFacts:
 
     @property
     def passes_on_videos(self) -> bool:
-        """Whether the folder holds parts of videos that belong to their uploaders."""
-        return UPLOADERS in self.licence and not self.metadata_only
+        """Whether the folder holds parts of videos that belong to their uploaders, as far as is known."""
+        return not self.metadata_only and (UPLOADERS in self.licence or self.source == UNKNOWN)
 
 
 def write_card(facts: CardFacts, contents: HubContents) -> str:
@@ -230,7 +231,7 @@ def _licence(facts: CardFacts) -> str:
     text = facts.licence or "Not stated."
     if facts.passes_on_videos:
         text += (
-            " **Frames and sounds in this folder are parts of those videos: whether you may pass them on is "
+            " **Frames and sounds in this folder are parts of videos: whether you may pass them on is "
             "yours to find out.** `avsl-data hub --metadata-only` leaves them out."
         )
     return text

@@ -11,7 +11,7 @@ from typing import Any, Final
 from avsl_data.annotations import read_clean_boxes
 from avsl_data.errors import DataInputError, unknown_name
 from avsl_data.hub import ANNOTATIONS, MAX_FILE_MB, HubContents, read_config, write_folder
-from avsl_data.hub_card import CardFacts, write_card
+from avsl_data.hub_card import UNKNOWN, CardFacts, write_card
 from avsl_data.sources import SOURCES
 
 DISTRIBUTION: Final = "avsl-toolkit"
@@ -67,8 +67,8 @@ def write_dataset(
     if source is not None and source not in SOURCES:
         raise unknown_name("source", source, SOURCES)
     facts = CardFacts(
-        name=name or source or shards.parent.name,
-        source=source or "unknown",
+        name=name or source or shards.absolute().parent.name,
+        source=source or UNKNOWN,
         licence=SOURCES[source].LICENSE if source else "",
         bibtex=SOURCES[source].BIBTEX if source else "",
         configs=[read_config(path) for path in splits],

@@ -183,6 +183,15 @@ def test_what_arrives_is_the_folder(hub: Hub, shards: Path, tmp_path: Path) -> N
     assert hub.files["data/clips-00000.parquet"] == (tmp_path / "out/data/clips-00000.parquet").read_bytes()
 
 
+@pytest.mark.parametrize(("source", "warned"), [((), True), (("--source", "folder"), False)])
+def test_videos_of_nobody_knows_whom_are_warned_of_too(
+    source: tuple[str, ...], warned: bool, hub: Hub, shards: Path, tmp_path: Path
+) -> None:
+    done = _push(hub, shards, tmp_path / "out", *source)
+    assert done.returncode == 0, done.stderr
+    assert ("belong to their uploaders" in done.stderr) is warned
+
+
 def test_nobody_is_logged_in(hub: Hub, shards: Path, tmp_path: Path) -> None:
     done = _push(hub, shards, tmp_path / "out", token="")
     assert done.returncode == 2
