@@ -143,7 +143,7 @@ def evaluate_all(
         raise EvalInputError(
             f"none of the {len(truth.clips)} annotated clips has a box: there is nothing to locate"
         )
-    warnings = _annotation_warnings(truth, extra)
+    warnings = [*truth.notes, *maps.notes, *_annotation_warnings(truth, extra)]
     negative = Negatives(options)
     rules: dict[str, Protocol] = {}
     for key, (rule, _) in wanted.items():

@@ -41,20 +41,19 @@ def open_path(path: Path) -> Predictions:
         If it does not exist, cannot be read, or is of no known format.
     """
     try:
-        if path.is_dir():
-            return _open_folder(path)
-        if not path.exists():
-            raise EvalInputError(f"there are no predictions {path}; expected {KNOWN_FORMATS}")
-        if not path.is_file():
-            raise EvalInputError(
-                f"predictions {path} are neither a file nor a folder; expected {KNOWN_FORMATS}"
-            )
-        with path.open("rb") as file:
-            start = file.read(8)
+        names = sorted(p.name for p in path.iterdir()) if path.is_dir() else None
+        exists, is_file, start = path.exists(), path.is_file(), b""
+        if is_file:
+            with path.open("rb") as file:
+                start = file.read(8)
     except OSError as error:
         raise EvalInputError(f"cannot read predictions {path}: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise EvalInputError(f"there are no predictions {str(path)!r:.100}: {error}") from error
+    if names is not None:
+        return _open_folder(path, names)
+    if not exists:
+        raise EvalInputError(f"there are no predictions {path}; expected {KNOWN_FORMATS}")
+    if not is_file:
+        raise EvalInputError(f"predictions {path} are neither a file nor a folder; expected {KNOWN_FORMATS}")
     return _open_file(path, start)
 
 
@@ -100,8 +99,7 @@ def _open_file(path: Path, start: bytes) -> Predictions:
     )
 
 
-def _open_folder(path: Path) -> Predictions:
-    names = sorted(p.name for p in path.iterdir())
+def _open_folder(path: Path, names: list[str]) -> Predictions:
     of_kind = {
         ".npy": [n for n in names if n.endswith(".npy")],
         "pictures": [n for n in names if n.lower().endswith(SUFFIXES)],

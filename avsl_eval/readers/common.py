@@ -20,6 +20,9 @@ from avsl_eval.predictions import KNOWN_FORMATS, MOST_SOURCES
 
 Result = TypeVar("Result")
 
+MOST_DEFLATED = 1032
+"""Bytes that a byte of DEFLATE can at most stand for: a constant map comes near, nothing can be beyond."""
+
 LARGEST_META = 16 * 1024**2
 """Bytes of what a program may say about itself."""
 

@@ -29,6 +29,7 @@ from avsl_eval.errors import EvalInputError, brief
 from avsl_eval.extras import need
 from avsl_eval.predictions import CHUNK_BYTES, Predictions
 from avsl_eval.readers.common import (
+    MOST_DEFLATED,
     Problems,
     as_text,
     check_confidence,
@@ -90,6 +91,7 @@ class Hdf5Predictions(Predictions):
             raise EvalInputError(f"{self.where}: clip_id is text of {kind.length} bytes each; are these ids?")
         if kind.length is None:
             self._check_heaps()
+            self._check_lengths(dataset)
         ids: list[str] = []
         for start in range(0, len(dataset), _IDS_AT_A_TIME):
             # Text of variable length may be one long text that every row refers to: a few rows at a time.
@@ -123,6 +125,25 @@ class Hdf5Predictions(Predictions):
                     if step < 16 or step > end - place:
                         raise self._damaged(f"an object of a heap has {length} bytes")
                     place += step
+
+    def _check_lengths(self, dataset: Any) -> None:
+        """Check the lengths of text of variable length, of which the library allocates as much as they say.
+
+        An element is stored as its length (4 bytes), a heap's address and an index in it. Chunked ones, which
+        may be compressed, cannot be looked at before.
+        """
+        n, offset = len(dataset), dataset.id.get_offset()
+        size = dataset.id.get_storage_size() // max(n, 1)
+        if offset is None or size < 4:
+            return
+        with Path(self.path or "").open("rb") as file:
+            file.seek(offset)
+            elements = np.frombuffer(file.read(n * size), np.uint8)
+        lengths = np.ascontiguousarray(
+            elements[: len(elements) // size * size].reshape(-1, size)[:, :4]
+        ).view("<u4")
+        if lengths.size and lengths.max() > 4 * LONGEST_ID:
+            raise self._damaged(f"a clip id has {lengths.max()} bytes")
 
     def _shape(self, file: Any, ids: tuple[str, ...]) -> tuple[int, ...]:
         dataset = self._dataset(file, "heatmap")
@@ -161,6 +182,13 @@ class Hdf5Predictions(Predictions):
                 f"{self.where}: {name[:80]} has chunks of shape {dataset.chunks}, more than {LARGEST_CHUNK} "
                 "bytes; "
                 "write chunks of one map, chunks=(1, h, w)"
+            )
+        declared, held = count(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+        if declared > (MOST_DEFLATED if dataset.chunks else 1) * held:
+            raise EvalInputError(
+                f"{self.where}: {name[:80]} declares shape {dataset.shape}, {declared} bytes, but {held} are "
+                "stored; "
+                "was the program that wrote it stopped?"
             )
         return dataset
 

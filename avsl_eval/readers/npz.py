@@ -25,6 +25,7 @@ from avsl_eval.predictions import KNOWN_FORMATS, Predictions
 from avsl_eval.readers import pickle_refused
 from avsl_eval.readers.common import (
     LARGEST_META,
+    MOST_DEFLATED,
     Problems,
     as_text,
     check_confidence,
@@ -41,9 +42,6 @@ LARGEST_IDS = 512 * 1024**2
 
 LARGEST_FORTRAN = 1024**3
 """Bytes of heatmaps in Fortran order, which have to be read whole."""
-
-_MOST_DEFLATED = 1032
-"""What a byte of DEFLATE can at most stand for: a constant map comes near, nothing can be beyond."""
 
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -136,7 +134,7 @@ class NpzPredictions(Predictions):
                 f"{self.where}: {name} is compressed in a way that NumPy never writes; use "
                 "np.savez_compressed"
             )
-        if info.file_size > _MOST_DEFLATED * info.compress_size + 1024:
+        if info.file_size > MOST_DEFLATED * info.compress_size + 1024:
             raise EvalInputError(
                 f"{self.where}: {name} would grow from {info.compress_size} to {info.file_size} bytes, more "
                 "than "

@@ -51,6 +51,8 @@ SLOWEST_S = 10.0
 """Seconds that one small input may take."""
 HANG_S = 40.0
 LONGEST_MESSAGE = 2000
+LARGEST_MB = 500
+"""What a process may grow to; it begins with about 100 MB."""
 
 MAPS = np.random.default_rng(0).random((3, 5, 7)).astype(np.float32)
 INTERESTING = [
@@ -330,7 +332,7 @@ def run_input(name: str, seeds: Path, place: Path, number: list[int], others: li
     packed = victim.suffix == ".npz" and rng.random() < 0.6
     victim.write_bytes((mutate_members if packed else mutate)(content, rng, others))
     entry = place if len(files) > 1 else victim
-    started = time.monotonic()
+    started, peak = time.monotonic(), peak_mb()
     message = ""
     try:
         KINDS[name].read(entry)
@@ -340,7 +342,13 @@ def run_input(name: str, seeds: Path, place: Path, number: list[int], others: li
     assert len(message) < LONGEST_MESSAGE, f"a message of {len(message)} characters: {message}"
     if (took := time.monotonic() - started) > SLOWEST_S:
         raise TimeoutError(f"took {took:.1f} s")
+    if peak_mb() > max(LARGEST_MB, peak):
+        raise MemoryError(f"took {peak_mb()} MB")
     return "refused" if message else "read"
+
+
+def peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def child(names: list[str], seeds: Path, seed: int, first: int, until: float, pipe: int, memory: int) -> None:
@@ -362,7 +370,7 @@ def child(names: list[str], seeds: Path, seed: int, first: int, until: float, pi
                 outcome = f"fault {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
             print("end", outcome.replace("\n", " ")[:500], file=out)
             index += 1
-        print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=out)
+        print("peak", peak_mb(), file=out)
 
 
 def fuzz(

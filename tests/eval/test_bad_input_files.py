@@ -326,7 +326,7 @@ PREDICTIONS: dict[str, tuple[Write, list[str]]] = {
                 f.create_dataset("heatmap", (3, 10**6, 10**6), "f4", chunks=(1, 8, 8)),
             )
         ),
-        ["1000000", "1 to 4096"],
+        ["(3, 1000000, 1000000)", "0 are stored"],
     ),
     "h5 chunks": (
         h5(
@@ -697,5 +697,7 @@ def test_readers_survive_damage() -> None:
 
 
 def test_a_name_that_no_file_can_have() -> None:
-    with pytest.raises(EvalInputError, match="there are no predictions"):
+    with pytest.raises(EvalInputError, match=r"^there are no predictions x"):
         open_predictions("x\0y")
+    with pytest.raises(EvalInputError, match=r"^there are no predictions nowhere; expected"):
+        open_predictions("nowhere")
