@@ -5,9 +5,8 @@
 clip id is the number of the video.
 
 **How made.** Three annotators boxed what sounds in one frame of a video, on a canvas of 256 x 256 pixels; the
-boxes overlap, and the truth is their consensus: half a point per box, at most one. The annotated archive has
-20 seconds of sound per frame. Its layout is ``Annotations/<id>.xml`` and ``Data/0`` to ``Data/9`` with frames
-and wav files.
+boxes overlap, and the truth is their consensus: half a point per box, at most one. The layout of the
+annotated archive is ``Annotations/<id>.xml`` and ``Data/0`` to ``Data/9`` with frames and wav files.
 
 **Known faults.** The test set has 250 or 249 videos: the list of the original project names 3908875357, a
 typo of 3908875350, and copies either mend it or leave it out. Its ``supervised_test_list.txt`` has 280 lines,
@@ -17,7 +16,7 @@ classes.
 
 **Not automatic.** The annotated archive is on Google Drive (research use; the link is in the original
 project's README): fetch it by hand, then give its folder ``Annotations`` with ``--annotations`` and its own
-with ``--clips``. The addresses of the training videos are SoundNet's list of two million, 230 MB,
+with ``--clips``. The addresses of the training videos are SoundNet's list of two million,
 ``http://data.csail.mit.edu/soundnet/urls_public.txt``; it has no published checksum, so it is given as a file
 with ``--urls`` or lies in the mirror. Without it the address of a video is not known.
 """

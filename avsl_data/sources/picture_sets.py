@@ -223,8 +223,7 @@ class _Is3(_PictureSet):
 
     **Size.** 3,240 pictures with two sounds and boxes each, 6,480 clips.
 
-    **How made.** Pictures were made by a diffusion model for pairs of classes of VGGSound, sounds were taken
-    from VGGSound. A clip's id is the picture's name and the class that sounds: what stands before its last
+    **How made.** Pictures of two things were synthesised, and each thing was given a sound. A clip's id is the picture's name and the class that sounds: what stands before its last
     underscore is the group whose members must all be found.
 
     **Known faults.** Pictures are synthetic. The project's page has no fixed address or checksum for its
@@ -255,8 +254,8 @@ class _AvsbenchS4(_PictureSet):
 
     **Size.** The test part: 740 videos, 3,700 pictures with a box each, 23 classes.
 
-    **How made.** Videos of YouTube; masks were drawn by hand on one picture per second, and SSLalignment drew
-    a box around each mask. Picture k belongs to second k of the sound.
+    **How made.** Videos of YouTube; masks were drawn by hand on one picture per second, and the
+    boxes are SSLalignment's. Picture k belongs to second k of the sound.
 
     **Known faults.** Boxes reach pixel 223, not 224: they name the last pixel inside. Six pictures have an
     empty box. Video ids are YouTube's, and some of the videos may be in VGGSound: audit the training list.
@@ -290,7 +289,7 @@ class _AvsbenchMs3(_PictureSet):
 
     **Size.** The test part: 64 pieces of 54 videos, 320 pictures with a box each.
 
-    **How made.** As S4. The box is drawn around everything that sounds.
+    **How made.** As S4.
 
     **Known faults.** One box for several objects. 29 pictures have an empty box. Boxes reach pixel 223. A
     piece's name is its YouTube id, in most cases with a number.
