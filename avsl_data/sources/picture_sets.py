@@ -223,8 +223,9 @@ class _Is3(_PictureSet):
 
     **Size.** 3,240 pictures with two sounds and boxes each, 6,480 clips.
 
-    **How made.** Pictures of two things were synthesised, and each thing was given a sound. A clip's id is the picture's name and the class that sounds: what stands before its last
-    underscore is the group whose members must all be found.
+    **How made.** Pictures of two things were synthesised, and each thing was given a sound. A clip's id is
+    the picture's name and the class that sounds: what stands before its last underscore is the group whose
+    members must all be found.
 
     **Known faults.** Pictures are synthetic. The project's page has no fixed address or checksum for its
     archive (a Google Drive file): fetch it by hand.
