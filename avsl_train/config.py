@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -29,6 +30,11 @@ from avsl_train.explain import explain
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 FrontendName = Literal["ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf", "vggish", "sspl", "waveform"]
+
+
+SPECTROGRAMS: Final = ("ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf")
+HEARS: Final = {"vggish": ("vggish", "sspl"), "soundnet": ("waveform",)}
+"""Front ends that an audio encoder takes; every other one takes `SPECTROGRAMS`."""
 
 
 class Section(BaseModel):
@@ -40,21 +46,53 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The shared localizer: two encoders, a common space and a learned calibration."""
 
-    visual: Literal["tiny", "resnet18"] = Field("resnet18", description="Visual encoder [code EZ-VSL].")
-    audio: Literal["tiny", "resnet18"] = Field(
-        "resnet18", description="Audio encoder, from scratch [code EZ-VSL]."
+    visual: Literal["tiny", "resnet18", "resnet50", "vgg16"] = Field(
+        "resnet18", description="Visual encoder [code EZ-VSL]."
+    )
+    audio: Literal["tiny", "resnet18", "vggish", "soundnet"] = Field(
+        "resnet18", description="Audio encoder, from scratch unless `audio_weights` [code EZ-VSL]."
     )
     dim: PositiveInt = Field(512, description="Channels of the common space [code EZ-VSL].")
     width: PositiveFloat = Field(1.0, description="Width multiplier of the tiny encoders [ours].")
     stride: Literal[16, 32] = Field(
-        32, description="ResNet-18: 32 gives 7x7 maps of 224x224, 16 gives 14x14 [code EZ-VSL, LVS]."
+        32, description="ResNets: 32 gives 7x7 maps of 224x224, 16 gives 14x14 [code EZ-VSL, LVS]."
     )
     weights: str | None = Field(
         None,
-        description="Start of ResNet-18 (visual): `imagenet`, a file, or null [code EZ-VSL: imagenet].",
+        description="Start of the visual encoder: `imagenet`, a file, URL#sha256=DIGEST, or null "
+        "[code EZ-VSL: imagenet].",
     )
+    audio_weights: str | None = Field(
+        None,
+        description="Start of `vggish` or `soundnet`: `audioset` (VGGish's), a file, URL#sha256=DIGEST, or "
+        "null [paper DMT: pre-trained].",
+    )
+    freeze_visual: bool = Field(False, description="Keep the visual trunk as its weights are [ours].")
+    freeze_audio: bool = Field(False, description="Keep the audio trunk as its weights are [ours].")
     scale_init: PositiveFloat = Field(10.0, description="Start of s in P = sigmoid(s*S + b) [ours].")
     prior: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="P at S = 0 before training [ours].")
+
+    @field_validator("weights", "audio_weights")
+    @classmethod
+    def _none(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
+
+    @model_validator(mode="after")
+    def _has_a_trunk(self) -> Self:
+        for key, name in (("freeze_visual", self.visual), ("freeze_audio", self.audio)):
+            if getattr(self, key) and name == "tiny":
+                raise ValueError(
+                    f"{key} has no use for the encoder tiny, which has no published weights to keep"
+                )
+        return self
+
+    def check_hears(self, frontend: str) -> None:
+        """Raise ValueError if the audio encoder cannot use what a front end gives."""
+        wanted = HEARS.get(self.audio, SPECTROGRAMS)
+        if frontend not in wanted:
+            raise ValueError(
+                f"the audio encoder {self.audio} hears data.frontend {' or '.join(wanted)}, not {frontend}"
+            )
 
 
 class DataConfig(Section):
@@ -218,9 +256,10 @@ class ExperimentConfig(Section):
             raise ValueError(
                 f"data.audio_s {self.data.audio_s} is longer than data.clip_s {self.data.clip_s}"
             )
+        self.model.check_hears(self.data.frontend)
         if isinstance(self.method, XPLConfig):
             try:
-                self.model_b()
+                self.model_b().check_hears(self.data.frontend)
             except ValidationError as error:
                 faults = explain(ModelConfig, error)
                 raise ValueError("; ".join(f"method.model_b.{fault}" for fault in faults)) from error

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avsl_train.config import DataConfig, ModelConfig
-from avsl_train.encoders.resnet import ResNet18Audio, ResNet18Visual
-from avsl_train.encoders.tiny import TinyAudio, TinyVisual
-from avsl_train.frontends import frequencies
+from avsl_train.encoders import make_audio, make_visual
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -63,13 +61,8 @@ class Localizer(nn.Module):
 
     def __init__(self, model: ModelConfig, data: DataConfig) -> None:
         super().__init__()
-        self.visual: TinyVisual | ResNet18Visual
-        self.audio: TinyAudio | ResNet18Audio
-        if model.visual == "tiny":
-            self.visual = TinyVisual(model.width)
-        else:
-            self.visual = ResNet18Visual(model.stride, model.weights)
-        self.audio = TinyAudio(frequencies(data), model.width) if model.audio == "tiny" else ResNet18Audio()
+        self.visual = make_visual(model)
+        self.audio = make_audio(model, data)
         self.visual_projection = nn.Conv2d(self.visual.channels, model.dim, 1)
         self.audio_projection = nn.Linear(self.audio.channels, model.dim)
         self.scale = nn.Parameter(torch.tensor(model.scale_init))

@@ -56,9 +56,10 @@ def load_method(path: Path, which: str | None = None) -> tuple[Method, Checkpoin
 
 def _inference(values: dict[str, Any], which: str | None) -> dict[str, Any]:
     """Return the configuration with another choice of the predicting model, and without weights to fetch."""
-    method, model = dict(values["method"]), {**values["model"], "weights": None}
-    if "weights" in method.get("model_b", {}):
-        method["model_b"] = {**method["model_b"], "weights": None}
+    fetched = {"weights": None, "audio_weights": None}
+    method, model = dict(values["method"]), {**values["model"], **fetched}
+    if "model_b" in method:
+        method["model_b"] = {key: value for key, value in method["model_b"].items() if key not in fetched}
     if which is not None:
         if method["name"] != "xpl":
             raise TrainInputError(

@@ -1,4 +1,4 @@
-"""ResNet-18 trunks for images and for spectrograms.
+"""ResNet-18 and ResNet-50 trunks for images and for spectrograms.
 
 The trunk ends after the last residual block: no pooling, no classifier. The stride-16 variant takes the
 stride out of the last stage, so that a 224x224 image gives 14x14 features instead of 7x7 (LVS).
@@ -8,82 +8,115 @@ Sources: EZ-VSL's model (stride 32), LVS's model (stride 16); weights by torchvi
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Final, Literal
 
-import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models import ResNet18_Weights, ResNet50_Weights, resnet18, resnet50
 
-from avsl_train.errors import TrainInputError
-from avsl_train.files import DAMAGED
+from avsl_train.encoders.encoder import Encoder, published_init_
+from avsl_train.weights import load_state, locate, read_state, torchvision_state
 
-CHANNELS = 512
+Depth = Literal[18, 50]
+
+CHANNELS: Final = {18: 512, 50: 2048}
+_MAKERS: Final = {18: resnet18, 50: resnet50}
+_IMAGENET: Final = {18: ResNet18_Weights.IMAGENET1K_V1, 50: ResNet50_Weights.IMAGENET1K_V1}
 
 
-class ResNet18Visual(nn.Module):
-    """ResNet-18 without pooling and classifier: images [B, 3, S, S] to features [B, 512, S/stride, S/stride].
+class ResNetTrunk(nn.Module):
+    """A ResNet up to its last block, under torchvision's names.
 
     Parameters
     ----------
+    depth
+        18 or 50.
+    stride
+        32 or 16.
+    inputs
+        Channels of the input; another number than 3 has a fresh stem, whatever the weights.
+    weights
+        ``imagenet``, a file or address of a state_dict of torchvision's network, or None for random ones.
+    where
+        The configuration's key, for messages.
+    """
+
+    def __init__(
+        self,
+        depth: Depth = 18,
+        stride: int = 32,
+        inputs: int = 3,
+        weights: str | None = None,
+        where: str = "model.weights",
+    ) -> None:
+        super().__init__()
+        network = _MAKERS[depth](weights=None)
+        self.conv1 = network.conv1
+        self.bn1 = network.bn1
+        self.relu = network.relu
+        self.maxpool = network.maxpool
+        self.layer1 = network.layer1
+        self.layer2 = network.layer2
+        self.layer3 = network.layer3
+        self.layer4 = network.layer4
+        if weights is not None:
+            if weights == "imagenet":
+                state = torchvision_state(_IMAGENET[depth], where)
+            else:
+                state = read_state(locate(weights, where), where)
+            what = f"state_dict of torchvision's resnet{depth}"
+            load_state(self, state, f"{where}: {weights}", what, unused=("fc.",))
+        if inputs != 3:
+            self.conv1 = nn.Conv2d(inputs, 64, 7, 2, 3, bias=False)
+        if stride == 16:
+            block = self.layer4[0]
+            (block.conv1 if depth == 18 else block.conv2).stride = (1, 1)
+            block.downsample[0].stride = (1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return features [B, 512 or 2048, h, w] >= 0 of images or spectrograms [B, inputs, H, W]."""
+        return self.blocks(self.conv1(image))
+
+    def blocks(self, stem: Tensor) -> Tensor:
+        """Return what follows the first convolution."""
+        x = self.maxpool(self.relu(self.bn1(stem)))
+        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return features
+
+
+class ResNetVisual(Encoder):
+    """A ResNet without pooling and classifier: images [B, 3, S, S] to features [B, C, S/stride, S/stride].
+
+    Parameters
+    ----------
+    depth
+        18 (C = 512) or 50 (C = 2048).
     stride
         32 or 16.
     weights
-        ``imagenet``, the path of a state_dict of torchvision's ResNet-18, or None for random ones.
+        ``imagenet``, a file or address of a state_dict of torchvision's network, or None for random ones.
     """
 
-    def __init__(self, stride: int = 32, weights: str | None = None) -> None:
+    def __init__(self, depth: Depth = 18, stride: int = 32, weights: str | None = None) -> None:
         super().__init__()
-        self.trunk = _trunk(stride, weights)
-        self.channels = CHANNELS
+        self.trunk = ResNetTrunk(depth, stride, weights=weights)
+        self.channels = CHANNELS[depth]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return features [B, 512, h, w] of images normalised with ImageNet's mean and deviation."""
+        """Return features [B, C, h, w] of images normalised with ImageNet's mean and deviation."""
         features: Tensor = self.trunk(image)
         return features
 
 
-class ResNet18Audio(nn.Module):
+class ResNet18Audio(Encoder):
     """ResNet-18 with a one-channel stem, from scratch, and global maximum: [B, 1, F, T] to [B, 512]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = _trunk(32, None)
-        self.trunk[0] = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        for module in self.trunk.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.channels = CHANNELS
+        self.trunk = ResNetTrunk(18, inputs=1)
+        published_init_(self.trunk)
+        self.channels = CHANNELS[18]
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Return the maximum over time and frequency of the features."""
-        return self.trunk(spectrogram).amax(dim=(2, 3))  # type: ignore[no-any-return]
-
-
-def _trunk(stride: int, weights: str | None) -> nn.Sequential:
-    network = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
-    if weights not in (None, "imagenet"):
-        try:
-            network.load_state_dict(_read_weights(Path(str(weights))))
-        except RuntimeError as error:
-            raise TrainInputError(
-                f"model.weights: {weights} is no state_dict of torchvision's resnet18 "
-                f"({str(error).splitlines()[-1].strip()})"
-            ) from error
-    if stride == 16:
-        block = network.layer4[0]
-        block.conv1.stride = (1, 1)
-        block.downsample[0].stride = (1, 1)
-    return nn.Sequential(*list(network.children())[:-2])
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainInputError(
-            f"model.weights: no file {path}; use `imagenet` to let torchvision download them, or null"
-        ) from error
-    except DAMAGED as error:
-        raise TrainInputError(f"model.weights: {path} cannot be read as a state_dict") from error
-    return state
+        features: Tensor = self.trunk(spectrogram)
+        return features.amax(dim=(2, 3))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avsl_train.encoders.encoder import Encoder
+
 
 def _conv(inputs: int, outputs: int, stride: int, dilation: int = 1) -> nn.Sequential:
     """Return 3x3 convolution, BatchNorm, ReLU."""
@@ -16,7 +18,7 @@ def _conv(inputs: int, outputs: int, stride: int, dilation: int = 1) -> nn.Seque
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class TinyVisual(nn.Module):
+class TinyVisual(Encoder):
     """A four-level convolutional network whose levels are summed at stride 4 (a small feature pyramid).
 
     An object fills anything from a fiftieth to nine tenths of the frame: the coarse levels see all of it,
@@ -48,7 +50,7 @@ class TinyVisual(nn.Module):
         return merged
 
 
-class TinyAudio(nn.Module):
+class TinyAudio(Encoder):
     """Four convolutions, then mean and maximum over time and frequency.
 
     Where a tone lies on the frequency axis is its pitch, so the height of the last feature map is kept and

@@ -2,8 +2,8 @@
 
 int16 samples become floats in two ways. Decoders and half of the published loaders divide by 32768, the
 EZ-VSL family and HTF by 32767, which can give -32768 / 32767; all but HTF clip that to -1. Sound is stored as
-int16 (FLAC) and read either as int16 or as floats of the first kind; a front end brings both to its original's
-scale.
+int16 (FLAC) and read either as int16 or as floats of the first kind; a front end brings both to the scale of
+its original.
 
 Shape letters: B clips, n samples.
 """

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from avsl_train.config import ExperimentConfig, ModelConfig, parse_config
-from avsl_train.encoders.resnet import ResNet18Audio, ResNet18Visual
+from avsl_train.encoders.resnet import ResNet18Audio, ResNetVisual
 from avsl_train.errors import TrainInputError
 from avsl_train.fit import fit, read_training_clips
 from avsl_train.localizer import Localizer
@@ -72,14 +72,14 @@ def test_the_trunk_is_torchvisions_up_to_the_last_block(weights: Path) -> None:
     found: dict[str, torch.Tensor] = {}
     network.layer4.register_forward_hook(lambda _, __, output: found.update(wanted=output))
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    visual = ResNet18Visual(32, str(weights))
+    visual = ResNetVisual(18, 32, str(weights))
     with torch.no_grad():
         network.eval()(image)
         torch.testing.assert_close(visual.eval()(image), found["wanted"])
 
 
 def test_stride_16_has_the_same_weights_and_twice_the_map(weights: Path) -> None:
-    coarse, fine = (ResNet18Visual(stride, str(weights)).eval() for stride in (32, 16))
+    coarse, fine = (ResNetVisual(18, stride, str(weights)).eval() for stride in (32, 16))
     assert {key: value.shape for key, value in coarse.state_dict().items()} == {
         key: value.shape for key, value in fine.state_dict().items()
     }
