@@ -284,3 +284,20 @@ def test_confidences_and_notes_reach_the_scores(tmp_path: Path) -> None:
     assert scores["fixed"].columns["confidence"] == CONFIDENCE
     assert scores["slavc"].columns["confidence"] != CONFIDENCE  # that rule says itself what confidence is
     assert any("read from pictures" in sentence for sentence in scores["fixed"].evaluation.warnings)
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_constant_maps_compress_well_and_are_no_bomb(kind: str, tmp_path: Path) -> None:
+    ids, maps = [f"clip_{i}" for i in range(300)], np.zeros((300, 224, 224), np.float32)
+    if kind == "npz":
+        path = tmp_path / "p.npz"
+        np.savez_compressed(path, clip_id=np.array(ids), heatmap=maps)
+    else:
+        path = tmp_path / "p.h5"
+        with h5py.File(path, "w") as file:
+            file["clip_id"] = ids
+            file.create_dataset(
+                "heatmap", data=maps, chunks=(20, 224, 224), compression="gzip", compression_opts=9
+            )
+    assert path.stat().st_size < maps.nbytes / 500
+    assert sum(len(part) for part, _ in open_predictions(path).chunks(ids)) == 300
