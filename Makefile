@@ -10,10 +10,10 @@ DEMO_RESULTS := $(patsubst %,results/%_demo.json,supervised supervised+con hard-
 
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: help demo test lint bench browser clean
+.PHONY: help demo test test-slurm lint bench browser clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(STAMP)  ## render, download, train and score the demo; show its table and page
 	@$(BIN)/snakemake --cores $(CORES) demo --prioritize results/xpl_demo.json
@@ -22,6 +22,12 @@ demo: $(STAMP)  ## render, download, train and score the demo; show its table an
 
 test: lint  ## every check and every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+test-slurm: $(STAMP)  ## install Slurm by apt, start it on this machine alone and run the demo through it (root)
+	@command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null \
+	  || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
+	AVSL_TEST_SLURM=1 $(BIN)/pytest -v tests/slurm
 
 lint: $(STAMP)  ## every check that runs no code of the project
 	$(BIN)/ruff check

@@ -203,3 +203,44 @@ def test_a_division_of_the_user_s_own(shipped: dict[str, Any]) -> None:
     assert "--mirror" not in Plan(load_study(named)).split_options("vggss")
     named["mirror"] = "lists"
     assert "--mirror" in Plan(load_study(named)).split_options("vggss")
+
+
+def test_copies_that_lack_clips_are_completed_from_the_internet(shipped: dict[str, Any]) -> None:
+    config = changed(shipped, "datasets.vggss.archives", ["a.tar", "b c.tar"])
+    plan = Plan(load_study(config))
+    assert plan.clips("vggss") == {"archives": ["a.tar", "b c.tar"]}
+    assert plan.downloads("vggss") == 0
+    assert plan.download_options("vggss") == ["--from-tar", "a.tar", "b c.tar"]
+    plan = Plan(load_study(changed(config, "datasets.vggss.fetch_missing", True)))
+    assert plan.downloads("vggss") == 1
+    assert plan.download_options("vggss")[3:] == ["--fetch-missing", "--max-height", "480"]
+
+
+def test_manners_of_the_download_make_no_job_run_again(shipped: dict[str, Any]) -> None:
+    polite = Plan(load_study(changed(shipped, "download.sleep", [20, 40])))
+    plan = Plan(load_study(shipped))
+    assert polite.download_options("vggss") == plan.download_options("vggss")
+    said = subprocess.run(
+        ["bash", "-c", polite.environment("/opt/python") + 'echo "$AVSL_DOWNLOAD"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(said.stdout)["sleep"] == [20, 40]
+    assert polite.shell_prefix("/opt/python").format() == polite.environment("/opt/python")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("download.slep", [1, 2], r"download\.slep: unknown key, did you mean 'sleep'"),
+        ("download.sleep", [1], r"download\.sleep"),
+        ("datasets.vggss.video_url", "https://a.org/x.mp4", r"datasets\.vggss\.video_url"),
+        ("datasets.vggss.only", 0, r"datasets\.vggss\.only"),
+    ],
+)
+def test_where_clips_come_from_is_checked(
+    shipped: dict[str, Any], path: str, value: object, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        load_study(changed(shipped, path, value))
