@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from avsl_eval.annotations.build import Row, build
 from avsl_eval.cautions import range_fault
 from avsl_eval.ciou import METRICS, ciou_of, per_clip_metrics
-from avsl_eval.context import DrawnTruth
+from avsl_eval.drawn import DrawnTruth
 from avsl_eval.engine import Engine
 from avsl_eval.errors import EvalInputError, first_few
 from avsl_eval.predictions import checked_heatmap

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from avsl_eval.breakdown import by_subset
 from avsl_eval.cautions import MapsSeen, map_warnings, range_fault, size_warnings, tie_warnings
-from avsl_eval.context import Context, DrawnTruth
+from avsl_eval.context import Context
+from avsl_eval.drawn import DrawnTruth
 from avsl_eval.engine import Engine
 from avsl_eval.errors import EvalInputError
 from avsl_eval.io import sha256_of

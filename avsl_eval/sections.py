@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.context import DrawnTruth
+from avsl_eval.drawn import DrawnTruth
 from avsl_eval.errors import EvalInputError
 from avsl_eval.groups import find_groups, group_metrics, incomplete_groups
 from avsl_eval.maps import rescale, resize, to_probability

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from avsl_eval import PROTOCOLS, Protocol
-from avsl_eval.context import DrawnTruth
+from avsl_eval.drawn import DrawnTruth
 from avsl_eval.engine import Engine, smallest_taken
 from avsl_eval.maps import at_threshold, binarise, rescale, tie_order, to_probability
 from avsl_eval.truth import rasterise

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import avsl_eval
+from tests.eval.conftest import BOXES
 
 HEAVY = ("torch", "pyarrow", "datasets", "snakemake", "PIL", "pandas", "avsl_data", "avsl_train")
 
@@ -247,10 +248,16 @@ def test_code_of_the_guide_runs(
 ) -> None:
     text = (repository / "docs" / "score-your-method.md").read_text()
     blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vggss.json").write_bytes(annotations.read_bytes())
-    names: dict[str, Any] = {"ids": list(maps), "maps": list(maps.values())}
+    batch = np.stack(list(maps.values()))
+    names: dict[str, Any] = {
+        "ids": list(maps),
+        "maps": list(batch),
+        "loader": [(batch, None, [BOXES[i] for i in maps], list(maps))],
+        "model": lambda images, _: images,
+    }
     for block in blocks:
         exec(block, names)
-    assert (tmp_path / "per_clip.csv").exists()
+    assert (tmp_path / "ezvsl.csv").exists()
