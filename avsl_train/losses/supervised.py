@@ -1,16 +1,12 @@
-"""Loss terms that the methods compose.
+"""The supervised loss, and the cross-entropy of maps that pseudo-labels share with it.
 
-Shape letters: B clips, C channels, h = w side of the map, p a position, n_l labelled clips.
+Shape letters: B clips, h = w side of the map, H side of the image.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
-
-TAU = 0.03
-"""Temperature of EZ-VSL's contrastive loss [code]."""
 
 
 def supervised(logit: Tensor, truth: Tensor, labeled: Tensor, loss_at: str = "map") -> Tensor:
@@ -51,6 +47,7 @@ def masked_cross_entropy(logit: Tensor, target: Tensor, chosen: Tensor) -> Tenso
 
     Examples
     --------
+    >>> import torch
     >>> logit, target = torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
     >>> round(masked_cross_entropy(logit, target, torch.tensor([True, False])).item(), 4)
     0.6931
@@ -60,25 +57,3 @@ def masked_cross_entropy(logit: Tensor, target: Tensor, chosen: Tensor) -> Tenso
     )
     weight = chosen.to(per_clip.dtype)
     return (per_clip * weight).sum() / weight.sum().clamp(min=1)
-
-
-def ezvsl(visual: Tensor, audio: Tensor, tau: float = TAU) -> Tensor:
-    """Return EZ-VSL's multiple-instance contrastive loss.
-
-    L_ij = max over p of <v_i(p), a_j> / tau; loss = CE(L) + CE(L transposed), a sum of both directions, where
-    CE is the mean over rows of -log softmax at the diagonal.
-
-    Parameters
-    ----------
-    visual : Tensor [B, C, h, w]
-        Unit vectors.
-    audio : Tensor [B, C]
-        Unit vectors.
-
-    Notes
-    -----
-    Source: EZ-VSL (Mo and Morgado, ECCV 2022), its published model.
-    """
-    logits = torch.einsum("ichw,jc->ijhw", visual, audio).amax(dim=(2, 3)) / tau
-    target = torch.arange(len(logits), device=logits.device)
-    return functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
