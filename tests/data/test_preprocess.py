@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import multiprocessing
+import os
+import re
+import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +26,10 @@ from avsl_data.catalog import read_bucket, write_catalog
 from avsl_data.copies import FromFolder
 from avsl_data.decode import ffmpeg_executable
 from avsl_data.download import download_bucket
-from avsl_data.errors import DataInputError, StopEverythingError
+from avsl_data.errors import DataInputError
 from avsl_data.extract import SourceFacts
 from avsl_data.files import sha256_of
-from avsl_data.ledger import LedgerRow, read_ledger
+from avsl_data.ledger import LedgerRow, ok_row, read_ledger, write_ledger
 from avsl_data.notes import NOTES
 from avsl_data.preprocess import PreprocessOptions, write_shard
 from avsl_data.presets import CODE, OURS, PAPER, PRESETS
@@ -211,30 +212,32 @@ def test_an_empty_bucket_is_an_empty_shard(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_stops_the_shard(make_video: Any, tmp_path: Path) -> None:
-    """The message names where, nothing is written, and the same call makes the shard afterwards."""
+    """The message names where, nothing is written, and the same command makes the shard afterwards."""
     path = make_video(tmp_path / "a.mp4", 3)
-    ledger = [
-        LedgerRow(
-            f"clip{k:03d}_000000", f"clip{k:03d}", str(path), "ok", None, None, sha256_of(path), 3.0, 1, ""
-        )
-        for k in range(200)
+    checksum = sha256_of(path)
+    clips = [
+        CatalogClip(f"clip{k:03d}_000000", f"clip{k:03d}", "folder:///a", 0, None, "", "") for k in range(300)
     ]
-    catalog = {row.clip_id: CatalogClip(row.clip_id, row.video_id, "", 0, None, "", "") for row in ledger}
-
-    def kill_one() -> None:
-        while not (children := multiprocessing.active_children()):
+    write_catalog(clips, "folder", 1, tmp_path / "c.parquet")
+    rows = [ok_row(clip, path, 3.0, 1) for clip in clips]
+    write_ledger(tmp_path / "l.parquet", [dataclasses.replace(row, sha256=checksum) for row in rows])
+    command = [sys.executable, "-m", "avsl_data", "preprocess", "--frame-time", "0.5", "--workers", "2"]
+    command += ["--ledger", "l.parquet", "--catalog", "c.parquet", "--out", "s.parquet"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not (workers := _workers_of(running.pid)):
+            assert running.poll() is None
             time.sleep(0.01)
-        children[0].kill()
+        os.kill(workers[0], signal.SIGKILL)
+        _, error = running.communicate()
+    assert running.returncode == 3
+    assert re.fullmatch(r"avsl-data: stopped: a worker process was killed at clip.* Run the same .*\n", error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "c.parquet", "l.parquet"]
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    with pytest.raises(StopEverythingError, match="a worker process was killed at clip"):
-        write_shard(tmp_path / "s.parquet", ledger, catalog, {}, PreprocessOptions(0.5), 2)
-    killer.join()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4"]
-    assert write_shard(tmp_path / "s.parquet", ledger[:3], catalog, {}, PreprocessOptions(0.5), 2) == {
-        "ok": 3
-    }
+
+def _workers_of(pid: int) -> list[int]:
+    """Return the worker processes of a process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -417,8 +420,6 @@ def test_datasets_opens_a_shard(make_video: Any, shard: Shard, tmp_path: Path) -
 
 
 def _offline() -> dict[str, str]:
-    import os
-
     return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "USE_TORCH": "NO"}
 
 
