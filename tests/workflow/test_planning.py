@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,9 @@ SECONDS_TO_PLAN = 5.0
 The processor time is compared: planning waits for nothing, and on a machine that is busy with other tests the
 time on the clock says little. ``benchmarks/plan_vggss.py`` measures that one.
 """
+
+
+MEGABYTES_TO_PLAN = 300.0
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -65,6 +71,22 @@ def test_vggss_is_planned_in_seconds_without_data(
     assert "--list vggsound_144k@ssltie" in output
     assert ("--mirror" in output) == mirrored
     assert needed < SECONDS_TO_PLAN
+
+
+def test_two_hundred_thousand_clips_are_planned_in_seconds(repository: Path, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json"
+    command = [
+        sys.executable,
+        str(repository / "benchmarks/plan_vggss.py"),
+        "--repeats",
+        "1",
+        "--out",
+        str(out),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    measured = json.loads(out.read_text())["200,000 clips"]
+    assert measured["processor_seconds"]["median"] < SECONDS_TO_PLAN
+    assert measured["peak_memory_mb"] < MEGABYTES_TO_PLAN
 
 
 def test_a_folder_of_clips_is_scored_with_the_checkpoint_of_the_demo(
