@@ -216,7 +216,8 @@ def test_a_worker_that_is_killed_stops_the_shard(make_video: Any, tmp_path: Path
     path = make_video(tmp_path / "a.mp4", 3)
     checksum = sha256_of(path)
     clips = [
-        CatalogClip(f"clip{k:03d}_000000", f"clip{k:03d}", "folder:///a", 0, None, "", "") for k in range(300)
+        CatalogClip(f"clip{k:04d}_000000", f"clip{k:04d}", "folder:///a", 0, None, "", "")
+        for k in range(4000)
     ]
     write_catalog(clips, "folder", 1, tmp_path / "c.parquet")
     rows = [ok_row(clip, path, 3.0, 1) for clip in clips]
@@ -224,11 +225,12 @@ def test_a_worker_that_is_killed_stops_the_shard(make_video: Any, tmp_path: Path
     command = [sys.executable, "-m", "avsl_data", "preprocess", "--frame-time", "0.5", "--workers", "2"]
     command += ["--ledger", "l.parquet", "--catalog", "c.parquet", "--out", "s.parquet"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
-        while not (workers := _workers_of(running.pid)):
+        while len(workers := _workers_of(running.pid)) < 2:
             assert running.poll() is None
             time.sleep(0.01)
+        time.sleep(1.0)  # both are at work now; a pool that loses one while it starts can hang in Python 3.11
         os.kill(workers[0], signal.SIGKILL)
-        _, error = running.communicate()
+        _, error = running.communicate(timeout=60)
     assert running.returncode == 3
     assert re.fullmatch(r"avsl-data: stopped: a worker process was killed at clip.* Run the same .*\n", error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "c.parquet", "l.parquet"]
