@@ -74,11 +74,7 @@ class ResNetTrunk(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return features [B, 512 or 2048, h, w] >= 0 of images or spectrograms [B, inputs, H, W]."""
-        return self.blocks(self.conv1(image))
-
-    def blocks(self, stem: Tensor) -> Tensor:
-        """Return what follows the first convolution."""
-        x = self.maxpool(self.relu(self.bn1(stem)))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return features
 
