@@ -9,15 +9,11 @@ Shape letters: B clips, C channels, h = w side of the map, q and k positions.
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from avsl_train.losses.lvs import POSITIVE, lvs
-
-NEGATIVE: Final = 0.40
-"""Similarity below which a position of the own frame is a hard negative: .65 - .25 [code]."""
+from avsl_train.losses.lvs import lvs
 
 
 class FlowAttention(nn.Module):
@@ -57,9 +53,10 @@ class FlowAttention(nn.Module):
 
 
 def htf(visual: Tensor, audio: Tensor) -> Tensor:
-    """Return HTF's loss: LVS's with thresholds .65 and .40, on features that may be negative [code].
+    """Return HTF's loss: LVS's, on features that may be negative [code].
 
-    The multiplied diagonal of `lvs.trimap_logits` then does not always hide the own pair; see its notes.
+    The code writes its second threshold as .65 - .25, which is LVS's .40. What differs is that the multiplied
+    diagonal of `lvs.trimap_logits` does not always hide the own pair; see its notes.
 
     Parameters
     ----------
@@ -68,4 +65,4 @@ def htf(visual: Tensor, audio: Tensor) -> Tensor:
     audio : Tensor [B, C]
         Unit vectors.
     """
-    return lvs(visual, audio, POSITIVE, NEGATIVE)
+    return lvs(visual, audio)

@@ -101,11 +101,11 @@ def attention_likelihood(attention: Tensor, truth: Tensor, labeled: Tensor) -> T
     Parameters
     ----------
     attention, truth : Tensor [B, 1, h, w]
-        The attention, and 1 where a person marked the source, else 0.
+        The attention, which is above 0 everywhere, and 1 where a person marked the source, else 0.
     labeled : Tensor [B] of bool
         w. Unlabelled clips count in the mean with 0, so the weight of a label depends on the batch.
     """
-    per_clip = -torch.xlogy(truth, attention).sum((1, 2, 3))
+    per_clip = -(truth * attention.log()).sum((1, 2, 3))
     return (labeled.to(per_clip.dtype) * per_clip).mean()
 
 
