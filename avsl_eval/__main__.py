@@ -10,13 +10,23 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from avsl_eval import cli_compare, cli_inputs, cli_mix, cli_published, cli_report, cli_results, cli_score
+from avsl_eval import (
+    cli_compare,
+    cli_inputs,
+    cli_mix,
+    cli_published,
+    cli_report,
+    cli_results,
+    cli_score,
+    cli_sources,
+)
 from avsl_eval.cli import PROGRAM
 from avsl_eval.errors import EvalInputError
 
 COMMANDS = (
     cli_score.add_score,
     cli_score.add_protocols,
+    cli_sources.add_sources,
     cli_mix.add_mix,
     cli_inputs.add_check,
     cli_inputs.add_export,

@@ -69,20 +69,55 @@ def intervals_of_several(
     list of float64 [K, 2]
         Each equal, bit by bit, to what `mean_intervals` returns for the table alone.
     """
+    n = len(tables[0])
+    tail = (1 - level) / 2
+    found = []
+    for sums, table in zip(_resampled_sums(tables, resamples, seed), tables, strict=True):
+        low, high = np.quantile(sums / n, [tail, 1 - tail], axis=0)
+        centre = table.mean(axis=0)  # rounding must not put it outside where all clips are equal
+        found.append(np.column_stack([np.minimum(low, centre), np.maximum(high, centre)]))
+    return found
+
+
+def ratio_intervals(
+    above: Float64, below: Float64, *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> Float64:
+    """Compute percentile bootstrap intervals of ratios of sums, such as a mean over the sources of clips.
+
+    Parameters
+    ----------
+    above, below : float64 [N, K]
+        One row per clip; the ratio of column k is ``sum(above[:, k]) / sum(below[:, k])``. Below is positive.
+    resamples, seed, level
+        As for `mean_intervals`.
+
+    Returns
+    -------
+    float64 [K, 2]
+        Lower and upper bound of each ratio.
+
+    Examples
+    --------
+    >>> ratio_intervals(np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]])).tolist()
+    [[0.5, 0.5]]
+    """
+    sums_above, sums_below = _resampled_sums([above, below], resamples, seed)
+    tail = (1 - level) / 2
+    low, high = np.quantile(sums_above / sums_below, [tail, 1 - tail], axis=0)
+    centre = above.sum(axis=0) / below.sum(axis=0)
+    return np.column_stack([np.minimum(low, centre), np.maximum(high, centre)])
+
+
+def _resampled_sums(tables: Sequence[Float64], resamples: int, seed: int) -> list[Float64]:
+    """Draw clips with replacement and sum their rows: [resamples, K] for each table, with the same draws."""
     rng = np.random.default_rng(seed)
     n = len(tables[0])
-    means = [np.empty((resamples, table.shape[1])) for table in tables]
+    sums = [np.empty((resamples, table.shape[1])) for table in tables]
     for begin in range(0, resamples, _BLOCK):
         end = min(begin + _BLOCK, resamples)
         counts = np.empty((end - begin, n))
         for row in counts:
             row[:] = np.bincount(rng.integers(0, n, size=n, dtype=np.int32), minlength=n)
-        for mean, table in zip(means, tables, strict=True):
-            mean[begin:end] = counts @ table
-    tail = (1 - level) / 2
-    found = []
-    for mean, table in zip(means, tables, strict=True):
-        low, high = np.quantile(mean / n, [tail, 1 - tail], axis=0)
-        centre = table.mean(axis=0)  # rounding must not put it outside where all clips are equal
-        found.append(np.column_stack([np.minimum(low, centre), np.maximum(high, centre)]))
-    return found
+        for total, table in zip(sums, tables, strict=True):
+            total[begin:end] = counts @ table
+    return sums

@@ -158,7 +158,7 @@ class Predictions(ABC):
         clip_id : str
             In stored order.
         maps : float32 [K, h, w]
-            One map per source, K = 1 where a single map is stored. K may differ between clips.
+            One map per source, K = 1 where a single map is stored. K may differ between clips, and be 0.
 
         Raises
         ------
@@ -204,7 +204,9 @@ def checked_heatmap(raw: NDArray[Any], clip_id: str, where: str) -> Maps:
 
 
 def checked_stack(raw: NDArray[Any], clip_id: str, where: str) -> Maps:
-    """Check the maps of one clip's sources and convert them; as `checked_heatmap`, for [K, h, w]."""
+    """Check the maps of one clip's sources and convert them; as `checked_heatmap`, for [K, h, w], K >= 0."""
+    if raw.dtype.kind in "fiub" and raw.ndim == 3 and len(raw) == 0:
+        return np.zeros(raw.shape, np.float32)  # the model says that nothing sounds
     if raw.dtype.kind in "fiub" and (raw.ndim != 3 or len(raw) > MOST_SOURCES):
         raise EvalInputError(
             f"{where}: heatmap of clip {clip_id} has shape {raw.shape}; expected [K, h, w], one map per "

@@ -177,14 +177,31 @@ def pixel_average_precision(truth: Bools, scores: Floats) -> float:
     """
     if truth.shape != scores.shape:
         raise ValueError(f"truth has shape {truth.shape} and scores {scores.shape}; they must be equal")
-    order = np.argsort(scores, axis=None)[::-1]
-    ranked = scores.ravel()[order]
-    # A group of equal scores ends where the next score is another.
-    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)
-    hits = np.cumsum(truth.ravel()[order])[last]
-    if not hits.size or not hits[-1]:
-        return 0.0
-    return float(np.sum(np.diff(hits, prepend=0) * hits / (last + 1)) / hits[-1])
+    return _Ranking.of(scores).average_precision(truth)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Hold the pixels of a map from the largest score down: sorted once, compared with every true source."""
+
+    order: NDArray[np.intp]
+    last: NDArray[np.intp]
+    """Where each group of equal scores ends."""
+
+    @classmethod
+    def of(cls, scores: Floats) -> _Ranking:
+        order = np.argsort(scores, axis=None)[::-1]
+        ranked = scores.ravel()[order]
+        # A group of equal scores ends where the next score is another.
+        return cls(order, np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1))
+
+    def average_precision(self, truth: Bools) -> float:
+        if not self.order.size:
+            return 0.0
+        hits = np.cumsum(truth.ravel()[self.order])[self.last]
+        if not hits[-1]:
+            return 0.0
+        return float(np.sum(np.diff(hits, prepend=0) * hits / (self.last + 1)) / hits[-1])
 
 
 def best_assignment(gain: Float64) -> Ints:
@@ -287,15 +304,18 @@ def score_sample(truth: Bools, masks: Bools, maps: Floats) -> SampleScores:
     if not n_true:
         raise ValueError("a sample without a true source cannot be scored; leave it out")
     iou, ap = np.zeros((n_true, n_predicted)), np.zeros((n_true, n_predicted))
-    for k, source in enumerate(truth):
-        for p in range(n_predicted):
+    for p, scores in enumerate(maps):
+        ranking = _Ranking.of(scores)
+        for k, source in enumerate(truth):
             union = np.count_nonzero(source | masks[p])
             iou[k, p] = np.count_nonzero(source & masks[p]) / union if union else 0.0
-            ap[k, p] = pixel_average_precision(source, maps[p])
+            ap[k, p] = ranking.average_precision(source)
     match = best_assignment(iou + _TIE * ap)
     rows = np.flatnonzero(match >= 0)
     matched_iou, matched_ap = np.zeros(n_true), np.zeros(n_true)
     matched_iou[rows], matched_ap[rows] = iou[rows, match[rows]], ap[rows, match[rows]]
     anywhere = np.asarray(truth.any(axis=0))
-    piap = pixel_average_precision(anywhere, maps.sum(axis=0)) if n_predicted else 0.0
+    # Sorted, so that rounding is the same in whatever order the maps come.
+    together = np.sort(maps, axis=0).sum(axis=0, dtype=np.float64)
+    piap = pixel_average_precision(anywhere, together) if n_predicted else 0.0
     return SampleScores(match, matched_iou, matched_ap, piap, n_predicted)
