@@ -168,7 +168,8 @@ def read_state(path: Path, where: str) -> State:
         The file is damaged, holds Python objects, or no weights.
     """
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|type) (\S+) ", str(error))
         if found is None:
@@ -241,6 +242,19 @@ def load_state(
 def renamed(state: Mapping[str, Tensor], rename: Callable[[str], str]) -> State:
     """Return weights under other names."""
     return {rename(name): value for name, value in state.items()}
+
+
+def _numbers() -> list[Any]:
+    """Return what a file may hold besides tensors: numpy's numbers, in which checkpoints keep their scores.
+
+    They stand under the name that numpy gave them before its version 2, or the one since.
+    """
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    kinds = [np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType, np.dtypes.BoolDType]
+    return [*names, np.dtype, *kinds]
 
 
 def _items(values: object) -> Iterable[tuple[str, object]]:

@@ -8,6 +8,9 @@ name                resize                                                      
 ``sslalignment``    to 224 x 224, bicubic, on the tensor                         Alignment
 ==================  ===========================================================  =======================
 
+Alignment's are those of its tables (kaistmm/SSLalignment); its trainer validates with LVS's. SSL-TIE and SSPL
+see what LVS sees, FNAC and HTF what EZ-VSL sees.
+
 All divide by 255 and normalise with ImageNet's mean and deviation. A resize of pixels rounds to whole
 values and clips, one of tensors does neither.
 

@@ -8,10 +8,12 @@ import logging
 import re
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -235,6 +237,18 @@ def test_a_state_dict_is_found_in_a_checkpoint(tmp_path: Path, wrapper: str | No
     state = {f"{prefix}conv.weight": torch.ones(2)}
     torch.save(state if wrapper is None else {"epoch": 3, wrapper: state}, tmp_path / "c.pth")
     assert read_state(tmp_path / "c.pth", "w").keys() == {"conv.weight"}
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_scores_as_numpys_numbers_do_not_keep_a_checkpoint_from_being_read(tmp_path: Path, core: str) -> None:
+    """Published checkpoints hold some; their name in the file is of numpy 1 or of numpy 2."""
+    scores = {"best_cIoU": np.float64(0.4), "epoch": np.int64(3), "best": np.bool_(True)}
+    torch.save({"model": {"a": torch.ones(1)}, **scores}, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "c.pth", "w") as changed:
+        for entry in new.namelist():
+            data = new.read(entry).replace(b"numpy._core.multiarray", b"numpy.%b.multiarray" % core.encode())
+            changed.writestr(entry, data)
+    assert read_state(tmp_path / "c.pth", "w")["a"].tolist() == [1]
 
 
 def test_files_that_are_no_weights_are_told(tmp_path: Path) -> None:
