@@ -24,7 +24,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # others may hold it too
         distributed.all_reduce(gradient)
         first = distributed.get_rank() * ctx.clips
         return gradient[first : first + ctx.clips]
