@@ -5,6 +5,7 @@ See `avsl_eval.engine` for why masks can be counted on raw values. Shapes: n map
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 from avsl_eval.drawn import DrawnTruth
 from avsl_eval.maps import mask_of, normalise, rank_of, rescale
 from avsl_eval.protocol import Protocol
+from avsl_eval.selection import neighbours_at, sorted_samples
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 TOP_QUARTER = 4
 """SLAVC's confidence is the mean of the largest 1 / 4 of the values."""
@@ -48,78 +52,41 @@ class Rule:
     singles: tuple[Protocol, ...] = ()
 
 
-def order_at(values: Float32, ranks: Sequence[int]) -> Float32:
-    """Partition values at several ranks.
-
-    Parameters
-    ----------
-    values : float32 [P]
-        Any values.
-    ranks
-        Ascending and distinct, each below P.
-
-    Returns
-    -------
-    float32 [P]
-        The values, those of these ranks in their places, smaller ones before and larger ones after them.
-
-    Notes
-    -----
-    numpy partitions at one rank with vector instructions and at several without; so a part at a time.
-
-    Examples
-    --------
-    >>> order_at(np.array([3, 0, 2, 1], np.float32), [1, 2])[1:3].tolist()
-    [1.0, 2.0]
-    """
-    ordered = values.copy()
-    begin, left = 0, list(ranks)
-    middle = left.pop(len(left) // 2)
-    ordered.partition(middle)
-    for rank in (r for r in left if r < middle):
-        ordered[begin:middle].partition(rank - begin)
-        begin = rank + 1
-    begin = middle + 1
-    for rank in (r for r in left if r > middle):
-        ordered[begin:].partition(rank - begin)
-        begin = rank + 1
-    return ordered
+def count_rows(masks: NDArray[np.bool_]) -> Ints:
+    """Count the true pixels of masks [n, P]: int [n]."""
+    return np.array([np.count_nonzero(mask) for mask in masks], np.intp)
 
 
 class Chunk:
     """The maps of a chunk, upsampled in one way; one of them is selected at a time."""
 
-    def __init__(self, x: Float32, truths: Sequence[DrawnTruth], rules: Sequence[Rule]) -> None:
-        self._all, self._truths = x, truths
+    def __init__(
+        self, x: Float32, truths: Sequence[DrawnTruth], inside: NDArray[np.bool_], rules: Sequence[Rule]
+    ) -> None:
+        self._all, self._truths, self._all_inside = x, truths, inside
         self._low, self._high = x.min(axis=1), x.max(axis=1)
         n, pixels = x.shape
-        self._ranks: dict[str, list[int]] = {}
+        self._ranks: dict[str, Ints] = {}
         for rule in rules:
             protocol = rule.protocol
             if rule.kind == "rank" and protocol.threshold not in self._ranks:
-                self._ranks[protocol.threshold] = [rank_of(protocol, pixels, t.n_inside) for t in truths]
+                ranks = [rank_of(protocol, pixels, t.n_inside) for t in truths]
+                self._ranks[protocol.threshold] = np.array(ranks, np.intp)
             if protocol.floor_at_median:
-                self._ranks.setdefault("median", [pixels // 2] * len(truths))
-        quarter = pixels - max(1, pixels // TOP_QUARTER)
-        with_top = any(rule.protocol.confidence == "top_quarter" for rule in rules)
-        self._tops: list[Float32] = []
+                self._ranks.setdefault("median", np.full(n, pixels // 2, np.intp))
         # The five raw values that decide a rank rule: lowest, next below t, t, next above t, highest.
         self._five = {name: np.empty((n, 1, 5), np.float32) for name in self._ranks}
-        for k in range(n):
-            ranks = {name: r[k] for name, r in self._ranks.items()}
-            wanted = sorted({*ranks.values(), *([quarter] if with_top else [])})
-            if not wanted:
-                continue
-            ordered = order_at(x[k], wanted)
-            if with_top:
-                self._tops.append(ordered[quarter:].copy())
-            for name, rank in ranks.items():
-                t = ordered[rank]
-                below = ordered[:rank].max() if rank else t
-                above = ordered[rank + 1 :].min() if rank + 1 < pixels else t
-                self._five[name][k, 0] = self._low[k], below, t, above, self._high[k]
+        samples = sorted_samples(x, math.isqrt(pixels)) if self._ranks else x[:, :0]
+        for name, five in self._five.items():
+            five[:, 0, 0], five[:, 0, 4] = self._low, self._high
+            five[:, 0, 1:4] = neighbours_at(x, samples, self._ranks[name])
         self._decided = {r.protocol.name: self._decide(r.protocol) for r in rules if r.kind == "rank"}
-        self._many = sum(max(1, len(rule.cuts)) for rule in rules) > _FEW_CUTS
+        self._tops: Float32 | None = None
+        if any(rule.protocol.confidence == "top_quarter" for rule in rules):
+            quarter = pixels - max(1, pixels // TOP_QUARTER)
+            self._tops = np.partition(x, quarter, axis=1)[:, quarter:]
+        self._above: dict[tuple[str, bool], tuple[Ints, Ints]] = {}
+        self._many = sum(len(rule.cuts) for rule in rules) > _FEW_CUTS
 
     def _decide(self, protocol: Protocol) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Find out of which maps the mask is a comparison with t, for which it is empty, and which have ties.
@@ -129,7 +96,7 @@ class Chunk:
         five = normalise(
             rescale(self._five[protocol.threshold], protocol), protocol.normalisation, protocol.constant
         )[:, 0]
-        ranks = np.array(self._ranks[protocol.threshold])
+        ranks = self._ranks[protocol.threshold]
         pixels = self._all.shape[1]
         clean_below = (five[:, 1] < five[:, 2]) | (ranks == 0)
         clean_above = (five[:, 2] < five[:, 3]) | (ranks == pixels - 1)
@@ -146,21 +113,23 @@ class Chunk:
         # With many cuts it pays to gather the true pixels once; with a few, to compare all.
         self._inside = self._x.take(truth.pixels) if self._many else None
         self._counted: dict[tuple[str, float], tuple[float, float]] = {}
-        self._areas: dict[float, int] = {}
         self._processed: dict[tuple[Any, ...], Float32] = {}
         self.ties = 0
 
-    def pointing(self) -> float:
-        """Return the share of the map's largest pixels that lie on g > 0."""
-        top = np.flatnonzero(self._x == self._high[self._k])
-        return float(np.count_nonzero(self._truth.inside[top]) / len(top))
+    def pointing(self) -> Float64:
+        """Return the share of each map's largest pixels that lie on g > 0, float64 [n]."""
+        n, pixels = self._all.shape
+        flat = np.flatnonzero(self._all == self._high[:, None])  # ten times as fast as in two dimensions
+        rows, hits = flat // pixels, self._all_inside.ravel()[flat]
+        found: Float64 = np.bincount(rows, weights=hits, minlength=n) / np.bincount(rows, minlength=n)
+        return found
 
     def confidence(self, protocol: Protocol) -> float:
         """Return what ranks the clip, NaN where the rule does not say."""
         if protocol.confidence == "stored":
             return float("nan")
         values = self._high[self._k : self._k + 1]
-        if protocol.confidence == "top_quarter":
+        if self._tops is not None and protocol.confidence == "top_quarter":
             values = self._tops[self._k]
         return float(rescale(values, protocol).mean(dtype=np.float64))
 
@@ -178,8 +147,8 @@ class Chunk:
             if tied:
                 self.ties = int(np.count_nonzero(self._p(protocol) == self._ranked_p(protocol))) - 1
             if simple:
-                return self._above(protocol)
-            rank = self._ranks[protocol.threshold][self._k]
+                return self._ranked(protocol)
+            rank = int(self._ranks[protocol.threshold][self._k])
             return self._count(mask_of(self._p(protocol), protocol, rank))
         counted = [self._count(self._plain_mask(protocol, single)) for single in rule.singles]
         return [c[0] for c in counted], [c[1] for c in counted]
@@ -198,17 +167,21 @@ class Chunk:
         p: np.float32 = normalise(rescale(five, protocol), protocol.normalisation, protocol.constant)[0, 0, 2]
         return p
 
-    def _above(self, protocol: Protocol) -> tuple[float, float]:
+    def _ranked(self, protocol: Protocol) -> tuple[float, float]:
         """Count the mask of a rank rule without ties at its threshold: its area is known."""
-        rank = self._ranks[protocol.threshold][self._k]
         strictly = protocol.comparison == ">" and not protocol.exact_area
-        t = self._five[protocol.threshold][self._k, 0, 2]
-        key = (">" if strictly else ">=", float(t))
-        if key not in self._counted:
-            compare = np.greater if strictly else np.greater_equal
-            covered, weighted = self._covered(compare, t)
-            self._counted[key] = weighted, self._x.size - rank - strictly - covered
-        return self._counted[key]
+        key = protocol.threshold, strictly
+        if key not in self._above:  # for all maps of the chunk at once
+            t = self._five[protocol.threshold][:, 0, 2, None]
+            mask = self._all > t if strictly else self._all >= t
+            covered = count_rows(mask & self._all_inside)
+            double = covered
+            if self._truths[0].double is not None:
+                double = count_rows(mask & np.stack([t.double for t in self._truths if t.double is not None]))
+            self._above[key] = covered, covered + double
+        covered, twice = (counts[self._k] for counts in self._above[key])
+        area = self._x.size - int(self._ranks[protocol.threshold][self._k]) - strictly
+        return float(twice) / 2, float(area - covered)
 
     def _covered(self, compare: Any, value: np.float32) -> tuple[float, float]:
         """Count the true pixels that compare with a value, plainly and weighted by g."""

@@ -136,12 +136,13 @@ class Engine:
         truths
             Ground truth of each by map size.
         """
+        inside = {size: np.stack([t[size].inside for t in truths]) for size in self.truth}
         for key, way in self._ways.items():
             x = resize(heatmaps, way.size, way.interpolation, way.align_corners).reshape(len(rows), -1)
-            chunk = Chunk(x, [t[way.size] for t in truths], way.rules)
+            chunk = Chunk(x, [t[way.size] for t in truths], inside[way.size], way.rules)
+            self._pointing[key][np.asarray(rows)] = chunk.pointing()
             for n, row in enumerate(rows):
                 chunk.select(n)
-                self._pointing[key][row] = chunk.pointing()
                 for rule in way.rules:
                     out = self.statistics[rule.protocol.name]
                     out.intersection[row], out.false_positive[row] = chunk.masks(rule)

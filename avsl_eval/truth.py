@@ -241,8 +241,8 @@ def rasterise(boxes: NDArray[np.floating[Any]], size: int, truth: Truth) -> NDAr
     [[2, 1], [1, 0]]
     """
     levels = np.zeros((size, size), np.uint8)
-    corners = (size * np.clip(boxes, 0, 1)).astype(np.intp).reshape(-1, 4)
-    for x0, y0, x1, y1 in corners:
+    corners = (size * np.minimum(np.maximum(boxes, 0), 1)).astype(np.intp).reshape(-1, 4)
+    for x0, y0, x1, y1 in corners.tolist():
         region = levels[y0:y1, x0:x1]
         if truth == "consensus":
             np.minimum(region + 1, 2, out=region)

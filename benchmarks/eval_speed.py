@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -113,26 +114,34 @@ def published_slavc(boxes: dict[str, Any], av: np.ndarray, objects: np.ndarray) 
 
 
 def _published_statistics(rows: np.ndarray) -> dict[str, Any]:
-    """Compute AP and F1 of all subsets by loops over thresholds."""
+    """Compute precision, AP and F1 of all subsets, counting clip by clip at each threshold as published."""
     bounds = {"all": (-1, np.inf), "visible": (-1, np.inf), "small": (0, 32**2), "medium": (32**2, 96**2)}
     bounds |= {"large": (96**2, 144**2), "huge": (144**2, np.inf)}
     out = {}
     for name, (low, high) in bounds.items():
-        ciou, confidence = rows[(rows[:, 2] >= low) & (rows[:, 2] < high)].T[:2]
-        if not len(ciou):
+        clips = [(c, f) for c, f, area in rows.tolist() if low <= area < high]
+        if not clips:
             continue
-        ranked = np.sort(confidence)
+        ranked = np.sort([f for _, f in clips])
         for u in (0.5, 0.75):
-            points = []
-            for c in ranked[:-1][:: -max(1, len(ranked) // 200)]:
-                hit = confidence >= c
-                tp, fp, fn = np.sum(hit & (ciou >= u)), np.sum(hit & (ciou < u)), np.sum(~hit)
-                points.append((tp / max(1, tp + fp), tp / max(1, tp + fn)))
-            precision, recall = np.array(points or [(0, 0)]).T
-            best = [precision[k:].max() for k in range(len(precision))]
-            out[f"AP-{name}@{u}"] = sum(b * d for b, d in zip(best, np.diff(recall), strict=False))
-        out[f"AUC-{name}"] = area_under_curve(list(ciou))
+            curve = [_counted(clips, c, u) for c in ranked[:-1][:: -max(1, len(ranked) // 200)]]
+            best = [max(p for p, _ in curve[k:]) for k in range(len(curve))]
+            steps = [after[1] - before[1] for before, after in itertools.pairwise(curve)]
+            out[f"AP-{name}@{u}"] = sum(b * d for b, d in zip(best, steps, strict=False))
+            f1 = [_counted(clips, c, u) for c in ranked[:: max(1, len(ranked) // 10)]]
+            out[f"F1-{name}@{u}"] = [2 * p * r / (p + r) if p + r else 0 for p, r in f1]
+            out[f"Precision-{name}@{u}"] = _counted(clips, -1000, u)[0]
+        out[f"AUC-{name}"] = area_under_curve([c for c, _ in clips])
     return out
+
+
+def _counted(clips: list[tuple[float, float]], confidence: float, iou: float) -> tuple[float, float]:
+    """Return precision and recall, all clips sounding."""
+    true_positive = sum([f >= confidence and c >= iou for c, f in clips])
+    false_positive = sum([f >= confidence and c < iou for c, f in clips])
+    false_negative = sum([f < confidence for _, f in clips])
+    found, there = true_positive + false_positive, true_positive + false_negative
+    return true_positive / found if found else 1.0, true_positive / there if there else 1.0
 
 
 def ours_slavc(annotations: Annotations, av: np.ndarray, objects: np.ndarray, threads: int) -> None:
