@@ -1,7 +1,6 @@
 """Networks of published checkpoints against the originals' names, maps, losses and initialisation.
 
-Losses are written out here from the formulas of the papers' code, so that features are checked through them
-without the losses that this project trains with.
+Losses come from `published_rules`, not from what this project trains with.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,19 @@ from torch import Tensor, nn
 from avsl_train.published import SLAVC, SOURCES, Alignment, Features, ObjectPrior, SSPLFrame, SSPLSound
 from avsl_train.published.features import global_maximum
 from avsl_train.published.two_streams import EZVSL, FNAC
+from tests.train.published_rules import (
+    by_recipe,
+    ezvsl_loss,
+    fnac_losses,
+    image,
+    local_logits,
+    lvs_logits,
+    lvs_loss,
+    slavc_loss,
+    spectrogram,
+    with_recipe,
+)
 
-TAU = 0.03
 COVERED: set[str] = set()
 """Stored arrays that a test of this run has compared."""
 
@@ -41,44 +50,6 @@ def stored(shared: Path) -> dict[str, Any]:
         return dict(arrays)
 
 
-def by_recipe(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Return the weights that the vectors' recipe gives to a name."""
-    if name.endswith("num_batches_tracked"):
-        return torch.zeros(shape, dtype=torch.int64)
-    n = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    if name.endswith("running_mean") or name.endswith("bias"):
-        n = 0.1 * n
-    elif name.endswith("running_var"):
-        n = 1 + 0.1 * np.abs(n)
-    elif n.ndim == 1:
-        n = 1 + 0.1 * n
-    else:
-        n *= math.sqrt(2 / math.prod(shape[1:]))
-    return torch.from_numpy(n.astype(np.float32))
-
-
-def image(batch: int = 2) -> Tensor:
-    return torch.from_numpy(
-        np.random.default_rng(1001).standard_normal((batch, 3, 224, 224)).astype(np.float32)
-    )
-
-
-def spectrogram(frames: int, batch: int = 2) -> Tensor:
-    n = np.random.default_rng(1002).standard_normal((batch, 1, 257, frames))
-    return torch.from_numpy((n * 0.3 - 0.6).astype(np.float32))
-
-
-def with_recipe(name: str, facts: dict[str, Any]) -> Any:
-    """Return a published network with the recipe's weights; names, order and shapes are the original's."""
-    network = SOURCES[name].network()
-    shapes = facts[name]["state_dict"]
-    assert [[key, list(value.shape)] for key, value in network.state_dict().items()] == [
-        [key, shape] for key, shape in shapes.items()
-    ]
-    network.load_state_dict({key: by_recipe(key, tuple(shape)) for key, shape in shapes.items()})
-    return network.eval()
-
-
 def check(stored: dict[str, Any], key: str, found: Tensor | float, atol: float, rtol: float = 0.0) -> None:
     """Compare with a stored array and remember that it was compared."""
     COVERED.add(key)
@@ -90,25 +61,6 @@ def check(stored: dict[str, Any], key: str, found: Tensor | float, atol: float, 
 def relative(stored: dict[str, Any], key: str, found: Tensor | float, share: float = 2e-4) -> None:
     """Compare within a share of the largest value."""
     check(stored, key, found, atol=share * float(np.abs(stored[key]).max()))
-
-
-def cross_entropy(logits: Tensor, column: Tensor | None = None) -> Tensor:
-    target = torch.arange(len(logits)) if column is None else column
-    return nn.functional.cross_entropy(logits, target)
-
-
-def lvs_logits(features: Features) -> tuple[Tensor, Tensor, Tensor]:
-    """Return LVS's logits [B, B + 2] and its two soft masks."""
-    own, every = features.own, features.all
-    batch = len(own)
-    positive = torch.sigmoid((own - 0.65) / TAU)
-    negative = 1 - torch.sigmoid((own - 0.4) / TAU)
-    weights = torch.sigmoid((every - 0.65) / TAU)
-    mean = [
-        (w * s).sum((2, 3)) / w.sum((2, 3)) for w, s in ((positive, own), (weights, every), (negative, own))
-    ]
-    mean[1] = mean[1] * (1 - 100 * torch.eye(batch))
-    return torch.cat(mean, 1) / 0.07, positive, negative
 
 
 def test_the_recipe_is_the_one_of_the_vectors(facts: dict[str, Any]) -> None:
@@ -127,11 +79,10 @@ def test_ezvsl(facts: dict[str, Any], stored: dict[str, Any]) -> None:
     network = with_recipe("ezvsl", facts)
     with torch.no_grad():
         features = network(image(), spectrogram(200))
-        logits = features.all.amax((2, 3)) / TAU
         check(stored, "ezvsl.Savl", network.localize(image(), spectrogram(200))[:, 0], 2e-4)
     check(stored, "ezvsl.aud", features.audio, 5e-6)
     check(stored, "ezvsl.img_l2norm_slice", features.visual[:, ::16], 5e-6)
-    relative(stored, "ezvsl.loss", cross_entropy(logits) + cross_entropy(logits.T))
+    relative(stored, "ezvsl.loss", ezvsl_loss(features))
 
 
 def test_fnac(facts: dict[str, Any], stored: dict[str, Any]) -> None:
@@ -140,21 +91,7 @@ def test_fnac(facts: dict[str, Any], stored: dict[str, Any]) -> None:
         features = network(image(), spectrogram(200))
         check(stored, "fnac.Savl", network.localize(image(), spectrogram(200))[:, 0], 2e-4)
     check(stored, "fnac.aud", features.audio, 5e-6)
-    visual, audio, own = features.visual, features.audio, features.own[:, 0]
-    logits = features.all.amax((2, 3)) / TAU
-    low, high = own.amin((1, 2), keepdim=True), own.amax((1, 2), keepdim=True)
-    foreground = ((own - low) / TAU / ((high - low) / TAU + 1e-5) > 0.6).float()
-    f = (visual * foreground[:, None]).mean((2, 3))
-    v = visual.mean((2, 3))
-    A, F, V = (((x @ x.T) / TAU).softmax(1) for x in (audio, f, v))
-    Q = logits.softmax(1)
-    losses = [
-        cross_entropy(logits) + cross_entropy(logits.T),
-        (A - Q).abs().mean(),
-        (A - F).abs().mean(),
-        (V - Q).abs().mean(),
-    ]
-    relative(stored, "fnac.losses", torch.stack(losses))
+    relative(stored, "fnac.losses", fnac_losses(features))
 
 
 def test_slavc(facts: dict[str, Any], stored: dict[str, Any]) -> None:
@@ -168,14 +105,7 @@ def test_slavc(facts: dict[str, Any], stored: dict[str, Any]) -> None:
         check(stored, f"slavc.aud_{number}", ours.audio, 5e-6)
         check(stored, f"slavc.momentum_aud_{number}", theirs.audio, 5e-6)
 
-    def direction(images: Any, sounds: Any) -> Tensor:
-        first, second = (
-            Features(images[head].visual, sounds[head].audio).all.flatten(2) / TAU for head in (0, 1)
-        )
-        return torch.log((first.softmax(1) * second.softmax(2)).sum(2))
-
-    loss = cross_entropy(direction(online, momentum)) + cross_entropy(direction(momentum, online))
-    relative(stored, "slavc.loss", loss)
+    relative(stored, "slavc.loss", slavc_loss(online, momentum))
 
 
 @pytest.mark.parametrize("name", ["lvs", "ssltie"])
@@ -187,7 +117,7 @@ def test_lvs_and_ssltie(facts: dict[str, Any], stored: dict[str, Any], name: str
     check(stored, f"{name}.A", features.own, 2e-5)
     check(stored, f"{name}.aud", features.audio, 5e-6)
     check(stored, f"{name}.logits", logits, 2e-4, rtol=2e-4)
-    relative(stored, f"{name}.loss", cross_entropy(logits, torch.zeros(2, dtype=torch.int64)))
+    relative(stored, f"{name}.loss", lvs_loss(features))
     if name == "lvs":
         check(stored, "lvs.Pos", positive, 2e-4)
         check(stored, "lvs.Neg", negative, 2e-4)
@@ -200,15 +130,13 @@ def test_alignment(facts: dict[str, Any], stored: dict[str, Any]) -> None:
     with torch.no_grad():
         local, image_p, audio_p = network.projected(image(), spectrogram(299))
         again = network.localize(image(), spectrogram(299))
-    weights = torch.sigmoid((local.all - 0.65) / TAU)
     check(stored, "alignment.A", local.own, 2e-5)
     torch.testing.assert_close(again, local.own)
     check(stored, "alignment.aud", local.audio, 5e-6)
     check(stored, "alignment.A0_ref", local.all.amax((2, 3)), 2e-5)
     check(stored, "alignment.img_p", image_p, 5e-6)
     check(stored, "alignment.aud_p", audio_p, 5e-6)
-    logits = (weights * local.all).sum((2, 3)) / weights.sum((2, 3)) / 0.07
-    check(stored, "alignment.logits", logits, 2e-4, rtol=2e-4)
+    check(stored, "alignment.logits", local_logits(local), 2e-4, rtol=2e-4)
     check(stored, "alignment.logits_p", image_p @ audio_p.T / 0.07, 2e-4, rtol=2e-4)
 
 
@@ -219,8 +147,7 @@ def test_htf(facts: dict[str, Any], stored: dict[str, Any]) -> None:
         features = network(image(), spectrogram(276), flow)
         check(stored, "htf.localization", network.localize(image(), spectrogram(276), flow)[:, 0], 2e-5)
     check(stored, "htf.aud", features.audio, 5e-6)
-    logits, _, _ = lvs_logits(features)
-    relative(stored, "htf.loss", cross_entropy(logits, torch.zeros(2, dtype=torch.int64)))
+    relative(stored, "htf.loss", lvs_loss(features))
 
 
 def test_htf_attends_as_the_original(shared: Path) -> None:
