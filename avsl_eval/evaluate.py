@@ -147,6 +147,12 @@ def evaluate_all(
     negative = Negatives(options)
     rules: dict[str, Protocol] = {}
     for key, (rule, _) in wanted.items():
+        if rule.task == "segmentation" and truth.truth != "mask" and key in optional and len(wanted) > 1:
+            warnings.append(
+                f"{key} is left out: it compares masks, but the annotations are boxes; name it by itself to "
+                "score boxes all the same"
+            )
+            continue
         rules[key] = dataclasses.replace(rule, missing=missing)  # type: ignore[arg-type]
         if rule.threshold == "universal" and rule.threshold_value is None:
             try:

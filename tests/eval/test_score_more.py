@@ -16,6 +16,7 @@ from avsl_eval import PROTOCOLS, SUITES, evaluate, evaluate_all, read_scores, sa
 from avsl_eval.errors import EvalInputError
 from avsl_eval.maps import resize
 from avsl_eval.protocol_table import expand
+from avsl_eval.truth import read_annotations
 
 IDS = [f"scene{k // 2:02}_{'ab'[k % 2]}" for k in range(24)]
 
@@ -68,10 +69,13 @@ def test_suites_are_made_of_protocols() -> None:
 def test_the_suite_all_leaves_out_what_does_not_fit(annotated: Path) -> None:
     cosines = {i: 2 * m - 1 for i, m in maps().items()}
     found = evaluate_all(cosines, annotated, "all")
-    assert PROTOCOLS.keys() - found.keys() == {"vssl-eval", "fixed"}
+    assert PROTOCOLS.keys() - found.keys() == {"vssl-eval", "avsbench", "fixed"}
     warnings = found["lvs"].warnings
     assert any(w.startswith("fixed is left out: heatmap of clip") for w in warnings)
     assert any(w.startswith("vssl-eval is left out: protocol vssl-eval needs") for w in warnings)
+    assert any(w.startswith("avsbench is left out: it compares masks") for w in warnings)
+    assert "avsbench" in evaluate_all(cosines, annotated, ["all", "avsbench"])
+    assert "avsbench" in evaluate_all(cosines, read_annotations(annotated).drawn_as("mask"), "all")
     with pytest.raises(EvalInputError, match="cosine similarities"):
         evaluate_all(cosines, annotated, "strict")
     with pytest.raises(EvalInputError, match="cosine similarities"):
