@@ -123,7 +123,7 @@ def _check_maps(predictions: Predictions, findings: Findings) -> None:
             "at a threshold; save the model's own floats"
         )
     if any(len(size) == 3 and size[0] > 1 for size in tally.sizes):
-        findings.warnings.append("maps of several sources are read by the metrics of several sources only")
+        findings.warnings.append("maps of several sources are scored by avsl-eval sources only")
 
 
 def _checked(raw: NDArray[Any] | EvalInputError, clip_id: str, where: str) -> Maps:

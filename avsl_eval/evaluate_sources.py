@@ -301,7 +301,7 @@ class _Blind:
 
     ``whole_image``: every source gets a mask of the whole image and a constant map, whose average precision
     is the true share of the image. ``ceiling``: every source gets the best mask of the size that the rule
-    prescribes, and a map that ranks its pixels first.
+    prescribes for maps without ties, and a map that ranks its pixels first.
     """
 
     rule: Protocol

@@ -245,7 +245,7 @@ def _hint(shape: tuple[int, ...]) -> str:
         return "; drop the axes of length 1"
     if len(shape) == 3:
         return (
-            f"; are these {shape[0]} sources? Only metrics of several sources read them; else write one map: "
+            f"; are these {shape[0]} sources? Score them by avsl-eval sources; else write one map: "
             "their sum, or the one to be scored"
         )
     return ""
