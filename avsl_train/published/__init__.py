@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from avsl_train.published.checkpoints import SOURCES, Source, load_published
 from avsl_train.published.features import Features
-from avsl_train.published.htf import HTF, FlowAttention
+from avsl_train.published.htf import HTF
 from avsl_train.published.lvs import LVS, SSLTIE, Alignment
 from avsl_train.published.sspl import ObjectPrior, SSPLFrame, SSPLSound
 from avsl_train.published.two_streams import EZVSL, FNAC, SLAVC
@@ -24,7 +24,6 @@ __all__ = [
     "SSLTIE",
     "Alignment",
     "Features",
-    "FlowAttention",
     "ObjectPrior",
     "SSPLFrame",
     "SSPLSound",

@@ -8,48 +8,16 @@ Shape letters: B clips, S side of the image, F x T spectrogram, C = 512 channels
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from torch import Tensor, nn
 
 from avsl_train.encoders.encoder import published_init_
 from avsl_train.encoders.resnet import ResNetTrunk
+from avsl_train.losses.htf import FlowAttention
 from avsl_train.published.features import Features, global_maximum, unit
 
 CHANNELS: Final = 512
-QUERY_CHANNELS: Final = CHANNELS // 8
-
-
-class FlowAttention(nn.Module):
-    """Attention of the frame's positions to all positions: queries and values of the frame, keys of the flow.
-
-    A[q, k] = softmax over k of q.k / sqrt(C/8); the result is sum over k of A[q, k] v(k).
-
-    Examples
-    --------
-    >>> import torch
-    >>> maps = torch.ones(1, 16, 7, 7)
-    >>> FlowAttention(16)(maps, maps).shape
-    torch.Size([1, 16, 7, 7])
-    """
-
-    def __init__(self, channels: int = CHANNELS) -> None:
-        super().__init__()
-        self.query_conv = nn.Conv2d(channels, channels // 8, 1)
-        self.key_conv = nn.Conv2d(channels, channels // 8, 1)
-        self.value_conv = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, frame: Tensor, flow: Tensor) -> Tensor:
-        """Return the attended values [B, C, h, w] of two feature maps of that shape."""
-        attended: Tensor = self.value_conv(frame).flatten(2) @ self.attention(frame, flow).mT
-        return attended.view_as(frame)
-
-    def attention(self, frame: Tensor, flow: Tensor) -> Tensor:
-        """Return A, [B, h * w, h * w]: one row per query."""
-        query, key = self.query_conv(frame).flatten(2), self.key_conv(flow).flatten(2)
-        weights: Tensor = (query.mT @ key / math.sqrt(query.shape[1])).softmax(-1)
-        return weights
 
 
 class HTF(nn.Module):
@@ -66,7 +34,7 @@ class HTF(nn.Module):
         self.imgnet = ResNetTrunk(18, weights=weights)
         self.audnet = ResNetTrunk(18, inputs=1)
         self.flownet = ResNetTrunk(18, inputs=2, weights=weights)
-        self.flowatt = FlowAttention()
+        self.flowatt = FlowAttention(CHANNELS)
         published_init_(self.audnet)
 
     def forward(self, image: Tensor, spectrogram: Tensor, flow: Tensor) -> Features:
@@ -82,8 +50,8 @@ class HTF(nn.Module):
             Optical flow.
         """
         maps = self.imgnet(image)
-        visual = unit(maps + self.flowatt(maps, self.flownet(flow)))
-        return Features(visual, unit(global_maximum(self.audnet(spectrogram))))
+        attended, _ = self.flowatt(maps, self.flownet(flow))
+        return Features(unit(maps + attended), unit(global_maximum(self.audnet(spectrogram))))
 
     def localize(self, image: Tensor, spectrogram: Tensor, flow: Tensor) -> Tensor:
         """Return the published map, cosine similarities [B, 1, h, w]."""
