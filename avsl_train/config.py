@@ -33,6 +33,8 @@ FrontendName = Literal["ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf", "
 
 
 SPECTROGRAMS: Final = ("ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf")
+PATCH_S: Final = 0.975
+"""Sound of one patch of VGGish: 96 frames of 25 ms, one every 10 ms."""
 HEARS: Final = {"vggish": ("vggish", "sspl"), "soundnet": ("waveform",)}
 """Front ends that an audio encoder takes; every other one takes `SPECTROGRAMS`."""
 
@@ -257,6 +259,11 @@ class ExperimentConfig(Section):
                 f"data.audio_s {self.data.audio_s} is longer than data.clip_s {self.data.clip_s}"
             )
         self.model.check_hears(self.data.frontend)
+        if self.data.frontend in HEARS["vggish"] and self.data.audio_s < PATCH_S:
+            raise ValueError(
+                f"data.audio_s {self.data.audio_s} is shorter than a patch of {PATCH_S} s, which the front "
+                f"end {self.data.frontend} makes"
+            )
         if isinstance(self.method, XPLConfig):
             try:
                 self.model_b().check_hears(self.data.frontend)

@@ -321,6 +321,20 @@ def test_the_configuration_knows_which_encoder_hears_what() -> None:
         parse_config({"method": method}, "a test")
 
 
+def test_sound_too_short_for_a_patch_is_told_before_any_training() -> None:
+    values: dict[str, Any] = {"method": {"name": "supervised"}, "model": {"audio": "vggish"}}
+    for seconds, fits in ((0.974, False), (0.975, True)):
+        data = {"frontend": "vggish", "audio_s": seconds}
+        if fits:
+            config = parse_config({**values, "data": data}, "a test").data
+            assert make_frontend(config)(torch.zeros(1, round(seconds * 16000))).shape == (1, 1, 96, 64)
+        else:
+            with pytest.raises(
+                TrainInputError, match=r"data\.audio_s 0\.974 is shorter than a patch of 0\.975"
+            ):
+                parse_config({**values, "data": data}, "a test")
+
+
 def test_weights_that_an_encoder_has_no_use_for_are_told() -> None:
     with pytest.raises(
         TrainInputError, match=r"model\.weights is 'imagenet', but the visual encoder tiny starts"
