@@ -120,7 +120,12 @@ def fetch(url: str, sha256: str, where: str, folder: Path | None = None) -> Path
             part.unlink(missing_ok=True)
             return target
         resumed = file.seek(0, os.SEEK_END) > 0
-        _download(url, file, where)
+        try:
+            _download(url, file, where)
+        except TrainInputError:
+            if not part.stat().st_size:
+                part.unlink()
+            raise
         if resumed and not _digest(part).startswith(sha256):  # the beginning was of another file
             file.truncate(0)
             _download(url, file, where)
@@ -305,7 +310,7 @@ def _download(url: str, file: IO[bytes], where: str) -> None:
     reason = ""
     for attempt in range(ATTEMPTS):
         if attempt:
-            logger.info("%s: %s; going on at %.1f MB", url, reason, file.tell() / 1e6)
+            logger.info("%s: %s; trying again from %.1f MB on", url, reason, file.tell() / 1e6)
             time.sleep(WAIT_S * 2 ** (attempt - 1))
         try:
             reason = _receive(url, file)
@@ -314,13 +319,16 @@ def _download(url: str, file: IO[bytes], where: str) -> None:
             error.close()
             if error.code < 500 and error.code not in {408, 429}:
                 break
+        except urllib.error.URLError as error:
+            reason = str(error.reason)
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
         if not reason:
             return
+    kept = f"; its first {file.tell() / 1e6:.1f} MB are kept, so that the same command goes on there"
     raise TrainInputError(
-        f"{where}: cannot download {url} ({reason}). What has come is kept: the same command goes on from "
-        "there; or fetch the file by other means and give its path"
+        f"{where}: cannot download {url} ({reason}){kept if file.tell() else ''}. Or fetch the file by other "
+        "means and give its path"
     )
 
 

@@ -7,7 +7,7 @@ network, `avsl_train.frontends.published` for its sound, `images` for its frames
 
 from __future__ import annotations
 
-from avsl_train.published.checkpoints import SOURCES, Source, load_published
+from avsl_train.published.checkpoints import SOURCES, Source, load_published, localizer_state
 from avsl_train.published.features import Features
 from avsl_train.published.htf import HTF
 from avsl_train.published.lvs import LVS, SSLTIE, Alignment
@@ -29,4 +29,5 @@ __all__ = [
     "SSPLSound",
     "Source",
     "load_published",
+    "localizer_state",
 ]

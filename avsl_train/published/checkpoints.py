@@ -20,6 +20,14 @@ from avsl_train.published.sspl import ObjectPrior, SSPLFrame, SSPLSound
 from avsl_train.published.two_streams import EZVSL, FNAC, SLAVC
 from avsl_train.weights import State, load_state, read_state
 
+LOCALIZER_NAMES: Final = (
+    ("imgnet.", "visual.trunk."),
+    ("img_proj.", "visual_projection."),
+    ("audnet.", "audio.trunk."),
+    ("aud_proj.", "audio_projection."),
+)
+"""Beginnings of names in EZ-VSL's network and in ours."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -89,6 +97,34 @@ def load_published(name: str, path: Path) -> nn.Module:
     network = source.network()
     load_state(network, state, str(path), f"checkpoint of {name} ({source.files})", source.unused)
     return network.eval()
+
+
+def localizer_state(name: str, state: State) -> State:
+    """Return a published network's weights under the names of `avsl_train.localizer.Localizer`.
+
+    With them a localizer of two ``resnet18`` encoders at stride 32 finds the same similarities, so that a
+    training may start from the checkpoint. What the localizer has besides, its scale and bias, is not in it.
+
+    Parameters
+    ----------
+    name
+        ``ezvsl`` or ``fnac``; the other networks have another structure.
+    state
+        Weights of that network.
+
+    Raises
+    ------
+    TrainInputError
+        The network has another structure.
+    """
+    if name not in {"ezvsl", "fnac"}:
+        raise TrainInputError(f"the network of {name} is not one of a localizer: only ezvsl and fnac are")
+    return {
+        next(
+            ours + key.removeprefix(theirs) for theirs, ours in LOCALIZER_NAMES if key.startswith(theirs)
+        ): value
+        for key, value in state.items()
+    }
 
 
 def without_prefix(state: State, prefix: str) -> State:

@@ -11,9 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from avsl_train.config import DataConfig, ModelConfig
 from avsl_train.errors import TrainInputError
 from avsl_train.frontends import published
-from avsl_train.published import EZVSL, HTF, LVS, SOURCES, SSLTIE, images, load_published
+from avsl_train.localizer import Localizer
+from avsl_train.published import (
+    EZVSL,
+    HTF,
+    LVS,
+    SOURCES,
+    SSLTIE,
+    images,
+    load_published,
+    localizer_state,
+)
 
 State = dict[str, Tensor]
 
@@ -69,6 +80,21 @@ def test_every_layout_is_understood(
     assert list(found) == list(original)
     assert all(torch.equal(found[key], value) for key, value in original.items())
     path.unlink()
+
+
+def test_a_localizer_goes_on_from_ezvsls_weights(ezvsl: EZVSL) -> None:
+    localizer = Localizer(ModelConfig(), DataConfig()).eval()
+    missing, unknown = localizer.load_state_dict(localizer_state("ezvsl", ezvsl.state_dict()), strict=False)
+    assert (set(missing), unknown) == ({"scale", "bias"}, [])
+    frame, sound = torch.rand(2, 3, 224, 224), torch.rand(2, 1, 257, 200) - 1.2
+    with torch.no_grad():
+        output = localizer(frame, sound)
+        found = (output.logit - localizer.bias) / localizer.scale
+        wanted = ezvsl(torch.stack([images.normalised(one) for one in frame]), sound)
+    torch.testing.assert_close(found, wanted.own, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.visual, wanted.visual, rtol=1e-4, atol=1e-5)
+    with pytest.raises(TrainInputError, match="only ezvsl and fnac"):
+        localizer_state("lvs", {})
 
 
 def test_the_file_of_another_network_is_told(tmp_path: Path, ezvsl: EZVSL) -> None:
