@@ -30,11 +30,11 @@ from typing import Final
 from torch import nn
 
 from avsl_train.config import DataConfig
-from avsl_train.frontends.frontend import INT16_MAX, INT16_MIN, Frontend, at_rate, samples_of
+from avsl_train.frontends.frontend import INT16_MAX, Frontend, at_rate, samples_of
 from avsl_train.frontends.mel import MelDecibels, SSPLPatches, VGGishPatches
 from avsl_train.frontends.published import PUBLISHED, published
 from avsl_train.frontends.spectrogram import EZVSL_FRAME, EZVSLSpectrogram, LogMel, tukey_window
-from avsl_train.frontends.waveform import SOUNDNET_RATE, SoundNetWaveform
+from avsl_train.frontends.waveform import SoundNetWaveform
 
 __all__ = [
     "EZVSL_FRAME",
@@ -74,15 +74,11 @@ def make_frontend(config: DataConfig) -> Frontend:
         return Frontend(EZVSLSpectrogram(given), INT16_MAX)
     if config.frontend == "logmel":
         return Frontend(LogMel(given, config.mels, config.hop))
-    if config.frontend == "waveform":
-        features: nn.Module = SoundNetWaveform()
-        rate, divisor, clip = SOUNDNET_RATE, INT16_MIN, True
-    else:
-        row = PUBLISHED[config.frontend]
-        features, rate, divisor, clip = row.features(), row.rate, row.divisor, row.clip
-    if rate != given:
-        features = nn.Sequential(at_rate(given, rate), features)
-    return Frontend(features, divisor, clip=clip)
+    row = PUBLISHED[config.frontend]
+    features = row.features()
+    if row.rate != given:
+        features = nn.Sequential(at_rate(given, row.rate), features)
+    return Frontend(features, row.divisor, clip=row.clip)
 
 
 def frequencies(config: DataConfig) -> int:

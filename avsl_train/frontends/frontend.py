@@ -82,7 +82,8 @@ def samples_of(samples: Tensor, divisor: float, clip: bool = True) -> Tensor:
     >>> samples_of(loudest / 32768, INT16_MAX).tolist()
     [-1.0, 1.0]
     """
-    wave = samples.float() / divisor if samples.dtype == torch.int16 else samples * (INT16_MIN / divisor)
+    scale = 1 if samples.dtype == torch.int16 else INT16_MIN
+    wave = samples.float() * scale / divisor
     return wave.clamp(-1, 1) if clip else wave
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from avsl_train.frontends.frontend import INT16_MAX, INT16_MIN, Frontend, tiled
 from avsl_train.frontends.mel import MelDecibels, SSPLPatches, VGGishPatches
 from avsl_train.frontends.spectrogram import EZVSLSpectrogram
+from avsl_train.frontends.waveform import SOUNDNET_RATE, SoundNetWaveform
 
 RATE: Final = 16000
 HTF_RATE: Final = 22050
@@ -103,8 +104,9 @@ PUBLISHED: Final[dict[str, Published]] = {
     "htf_train": _htf(partial(first, length=3 * HTF_RATE)),
     "vggish": Published(VGGishPatches, None, INT16_MIN),
     "sspl": Published(SSPLPatches, partial(middle_of_repeated, length=EXCERPT), INT16_MIN),
+    "waveform": Published(SoundNetWaveform, None, INT16_MIN, SOUNDNET_RATE),
 }
-"""Front ends by the name of the method; ``htf`` is HTF's test loader, ``htf_train`` its training loader."""
+"""Front ends by name; ``htf`` and ``htf_train`` are of HTF's two loaders, ``waveform`` is SoundNet's."""
 
 
 def published(name: str) -> Frontend:

@@ -1,8 +1,6 @@
-"""Audio front ends against the original's vectors, a slow oracle and tones of a known pitch."""
+"""Log spectrograms against a slow oracle and tones of a known pitch."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,19 +17,6 @@ from avsl_train.frontends import (
 )
 
 RATE = 16000
-
-
-@pytest.mark.parametrize("name", ["w10", "w2"])
-def test_the_spectrogram_equals_the_original(shared: Path, name: str) -> None:
-    stored = np.load(shared / "golden/models/frontends.npz")
-    wave = np.clip(stored[f"wave.{name}"] / 32767, -1, 1).astype(np.float32)
-    n = len(wave)
-    if n < 3 * RATE:
-        wave = np.tile(wave, int(3 * RATE / n) + 1)
-    start = max((n - 3 * RATE) // 2, 0)
-    found = EZVSLSpectrogram(RATE)(torch.from_numpy(wave[start : start + 3 * RATE])[None])[0]
-    assert found.shape == (1, 257, 200)
-    assert np.abs(found.numpy() - stored[f"ezvsl.{name}"]).max() < 2e-6
 
 
 def test_the_spectrogram_equals_a_slow_oracle() -> None:

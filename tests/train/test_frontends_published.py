@@ -108,7 +108,7 @@ def test_clips_of_any_length_become_one_shape_and_do_not_mix(name: str, seconds:
     together = frontend(waves)
     for clip in range(2):
         torch.testing.assert_close(together[clip], frontend(waves[clip]), rtol=1e-5, atol=1e-5)
-    if name != "vggish":
+    if name not in {"vggish", "waveform"}:  # these hear the whole clip
         assert together.shape[1:] == frontend(torch.zeros(10 * RATE, dtype=torch.int16)).shape
 
 
