@@ -23,7 +23,7 @@ FOREGROUND: Final = 0.6
 """A position of the min-max map above it is foreground [code]."""
 
 EPSILON: Final = 1e-5
-"""Added to the denominator of the min-max map [code]."""
+"""Added to the denominator of the min-max map of S / .03 [code]."""
 
 WEIGHT: Final = 100.0
 """Weight of each of the three L1 terms after warm-up [code]."""
@@ -60,8 +60,11 @@ def adjacency_logits(features: Tensor) -> Tensor:
 
 
 def normalized_map(visual: Tensor, audio: Tensor) -> Tensor:
-    """Return m_i = (S_ii - min) / (max - min + 1e-5) over the positions of each clip, [B, 1, h, w]."""
-    own = own_similarity(visual, audio)
+    """Return m_i = (s - min s) / (max s - min s + 1e-5) over the positions of each clip, [B, 1, h, w] [code].
+
+    s = S_ii / .03.
+    """
+    own = own_similarity(visual, audio) / TAU
     lowest, highest = own.amin((2, 3), keepdim=True), own.amax((2, 3), keepdim=True)
     return (own - lowest) / (highest - lowest + EPSILON)
 

@@ -161,6 +161,8 @@ def test_the_average_is_lent_and_the_own_weights_return() -> None:
         assert same(snapshot(model), average)
         with ema.applied_to(model):
             assert same(snapshot(model), average)
+        with pytest.raises(RuntimeError, match="average the average with itself"):
+            ema.update(model)
         assert same(snapshot(model), average)
         train_a_step(model, 1)  # what happens inside is lost
     assert same(snapshot(model), own)

@@ -184,6 +184,15 @@ def test_single_and_double_precision_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_everything_is_made_on_the_device_of_the_features(name: str) -> None:
+    """A tensor that a loss makes elsewhere cannot be combined with those of the device ``meta``."""
+    here = changed(inputs(0), lambda x: x.float().to("meta") if x.ndim > 1 else x)
+    loss = contrastive(name)(*here)
+    assert loss.device.type == "meta"
+    assert loss.shape == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_features_that_are_all_the_same_give_a_finite_loss_and_gradient(name: str) -> None:
     def same(x: Tensor) -> Tensor:
         return x if x.ndim == 1 else torch.ones_like(x, dtype=torch.float32) / CHANNELS**0.5
