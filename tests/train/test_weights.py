@@ -140,10 +140,11 @@ def test_a_part_that_is_whole_already_is_used(site: Site, tmp_path: Path) -> Non
     assert fetch(site.url, DIGEST, "w", tmp_path).read_bytes() == BODY
 
 
-def test_a_part_of_another_file_is_dropped(site: Site, tmp_path: Path) -> None:
-    (tmp_path / f".{DIGEST[:16]}-net-1.pth.part").write_bytes(b"x" * 5000)
+@pytest.mark.parametrize("part", [b"x" * 5000, BODY + b"x"])
+def test_a_part_of_another_file_is_dropped(site: Site, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / f".{DIGEST[:16]}-net-1.pth.part").write_bytes(part)
     assert fetch(site.url, DIGEST, "w", tmp_path).read_bytes() == BODY
-    assert site.requests == ["bytes=5000-", None]
+    assert site.requests == [f"bytes={len(part)}-", None]
 
 
 def test_another_file_than_the_one_meant_is_not_kept(site: Site, tmp_path: Path) -> None:
