@@ -12,11 +12,8 @@ import hashlib
 import io
 import json
 import math
-import multiprocessing
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -33,6 +30,7 @@ from avsl_data.notes import notes_on
 from avsl_data.presets import MIDDLE, START, preset_named
 from avsl_data.progress import Progress
 from avsl_data.sources.source import Box, CatalogClip
+from avsl_data.workers import WorkerDiedError, in_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,8 +194,11 @@ def write_shard(
         )
     ordered = sorted(ledger, key=lambda row: row.clip_id)
     counts: dict[str, int] = {}
-    with replacing(path) as temporary, Progress(len(ordered), f"preprocess {path.name}") as progress:
-        rows = _rows(ordered, catalog, boxes, options, workers)
+    with (
+        replacing(path) as temporary,
+        Progress(len(ordered), f"preprocess {path.name}") as progress,
+        closing(_rows(ordered, catalog, boxes, options, workers)) as rows,
+    ):
         about = {
             "preprocess": dataclasses.asdict(options),
             "inputs": inputs_digest(ordered, catalog, boxes, options),
@@ -240,34 +241,21 @@ def _rows(
     boxes: Mapping[str, Sequence[Box]],
     options: PreprocessOptions,
     workers: int,
-) -> Iterator[dict[str, Any]]:
-    """Yield the shard's rows in order, at most one row group ahead of the writer."""
+) -> Generator[dict[str, Any], None, None]:
+    """Yield the shard's rows in order, a few per worker ahead of the writer."""
     work = partial(_row, options=options)
     jobs = ((row, catalog[row.clip_id], boxes.get(row.clip_id)) for row in ledger)
     if workers == 1:
         yield from map(work, jobs)
         return
     # Threads would take turns: decoding a sound is hundreds of short calls.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        ahead: deque[tuple[str, Future[dict[str, Any]]]] = deque()
-        try:
-            for job in jobs:
-                ahead.append((job[0].clip_id, pool.submit(work, job)))
-                if len(ahead) > CLIPS_AHEAD * workers:
-                    yield ahead[0][1].result()
-                    ahead.popleft()
-            while ahead:
-                yield ahead[0][1].result()
-                ahead.popleft()
-        except BrokenProcessPool as error:
-            where = f"at {ahead[0][0]} or one of the {len(ahead)} clips after it" if ahead else "at its start"
-            raise StopEverythingError(
-                f"a worker process was killed {where}, perhaps for want of memory (--workers 1 needs less)"
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    try:
+        yield from in_order(work, jobs, workers, CLIPS_AHEAD * workers)
+    except WorkerDiedError as error:
+        clip_id = error.job[0].clip_id
+        raise StopEverythingError(
+            f"a worker process was killed at {clip_id}, perhaps for want of memory (--workers 1 needs less)"
+        ) from error
 
 
 def _counted(

@@ -12,15 +12,14 @@ import dataclasses
 import hashlib
 import io
 import json
-import multiprocessing
-import signal
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from avsl_data.decode import AAC_ARGUMENTS, H264_ARGUMENTS, media_url, run_ffmpeg
-from avsl_data.errors import DataInputError
+from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.files import replacing, sha256_of, write_text
 from avsl_data.ids import video_id_of
 from avsl_data.progress import Progress
@@ -28,6 +27,7 @@ from avsl_data.sources import demo_render, demo_scenes
 from avsl_data.sources.demo import BOXES_FILE, SITE_FILE, SITE_SCHEMA, TABLE_FILE, read_site
 from avsl_data.sources.demo_render import render_video
 from avsl_data.sources.demo_scenes import DemoSpec, DemoVideo, demo_videos
+from avsl_data.workers import WorkerDiedError, in_order
 
 VIDEO_FOLDER: Final = "videos"
 RENDERING_FILE: Final = "rendering.json"
@@ -129,37 +129,27 @@ def _begin(site: Path, digest: str) -> None:
 
 
 def _render_missing(spec: DemoSpec, videos: list[DemoVideo], site: Path, workers: int) -> None:
-    missing = [video for video in videos if not _video_path(site, video).is_file()]
+    missing = [(video, path) for video in videos if not (path := _video_path(site, video)).is_file()]
     if not missing:
         return
-    with (
-        Progress(len(missing), "render") as progress,
-        ProcessPoolExecutor(
-            max_workers=min(workers, len(missing)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_leave_interrupts_to_parent,
-        ) as pool,
-    ):
-        pending = [pool.submit(_render_one, spec, video, _video_path(site, video)) for video in missing]
+    rendered = in_order(partial(_render_one, spec), missing, min(workers, len(missing)), workers)
+    with Progress(len(missing), "render") as progress, closing(rendered):
         try:
-            for done in as_completed(pending):
-                done.result()
+            for _ in rendered:
                 progress.step()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _leave_interrupts_to_parent() -> None:
-    """Let Ctrl-C reach the parent only, which then cancels what has not begun."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except WorkerDiedError as error:
+            raise StopEverythingError(
+                f"a worker process was killed at {error.job[0].video_id}, perhaps for want of memory "
+                "(--workers 1 needs less)"
+            ) from error
 
 
 def _video_path(site: Path, video: DemoVideo) -> Path:
     return site / VIDEO_FOLDER / f"{video.video_id}.mp4"
 
 
-def _render_one(spec: DemoSpec, video: DemoVideo, path: Path) -> None:
+def _render_one(spec: DemoSpec, job: tuple[DemoVideo, Path]) -> None:
+    video, path = job
     frames, samples, sample_rate = render_video(spec, video)
     write_video(path, frames, samples, sample_rate, spec.fps)
 
