@@ -20,6 +20,14 @@ from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.pace import duration_text, utc
 
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NOT_ALLOWED: Final = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
 EXIT_STOPPED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
@@ -52,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: stopped: {error}. {_when_to_go_on(error)}", file=sys.stderr)
         return EXIT_STOPPED
     except OSError as error:
+        if error.errno in NOT_ALLOWED and error.filename is not None:
+            print(
+                f"{PROGRAM}: error: {error.filename}: {error.strerror}: is the path right?", file=sys.stderr
+            )
+            return EXIT_INPUT
         if error.errno not in DISK_ERRORS:
             raise
         print(

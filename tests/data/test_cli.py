@@ -35,6 +35,7 @@ COMMANDS = (
     "hub",
     "sheet",
     "dataset",
+    "status",
 )
 
 
@@ -277,6 +278,18 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="half way"):
         fail_half_way()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "before")]
+
+
+@pytest.mark.parametrize("out", ["/proc/none/c.parquet", f"{'a' * 300}.parquet"])
+def test_a_place_that_cannot_be_written_is_one_message(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a_000000.mp4").touch()
+    path = Path(out) if out.startswith("/") else tmp_path / out
+    assert _run("catalog", "folder", "--clips", tmp_path, "--buckets", 1, "--out", path) == 2
+    message = capsys.readouterr().err
+    assert re.fullmatch(r"avsl-data: error: .*: .*: is the path right\?\n", message)
+    assert [path.name for path in tmp_path.iterdir()] == ["a_000000.mp4"]
 
 
 @pytest.mark.parametrize(
