@@ -59,7 +59,7 @@ def gathered(features: Tensor, across: bool = True) -> Tensor:
         return features
     if distributed.get_world_size() == 1:
         return features
-    features = features.contiguous()
+    features = features.contiguous()  # NCCL asks for it
     own = torch.tensor([len(features)], device=features.device)
     sizes = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(sizes, own)
