@@ -205,6 +205,7 @@ def test_vgg16_is_torchvisions_up_to_the_last_convolution(tmp_path: Path) -> Non
     state = {f"features.{name}": value for name, value in original.state_dict().items()}
     torch.save({**state, "classifier.0.weight": torch.ones(1)}, tmp_path / "vgg16.pth")
     trunk = VGG16Trunk(str(tmp_path / "vgg16.pth"))
+    (tmp_path / "vgg16.pth").unlink()
     with torch.no_grad():
         found, wanted = trunk(images()), original[:29](images())
     torch.testing.assert_close(found, wanted)
@@ -234,6 +235,7 @@ def test_a_trunk_with_other_inputs_keeps_the_weights_behind_its_stem(tmp_path: P
     torch.save(resnet18(weights=None).state_dict(), tmp_path / "r.pth")
     given = torch.load(tmp_path / "r.pth", weights_only=True)
     state = ResNetTrunk(18, inputs=2, weights=str(tmp_path / "r.pth")).state_dict()
+    (tmp_path / "r.pth").unlink()
     assert state["conv1.weight"].shape == (64, 2, 7, 7)
     assert all(torch.equal(value, given[name]) for name, value in state.items() if name != "conv1.weight")
 
