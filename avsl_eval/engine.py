@@ -139,11 +139,12 @@ class Engine:
         inside = {size: np.stack([t[size].inside for t in truths]) for size in self.truth}
         for key, way in self._ways.items():
             x = resize(heatmaps, way.size, way.interpolation, way.align_corners).reshape(len(rows), -1)
-            chunk = Chunk(x, [t[way.size] for t in truths], inside[way.size], way.rules)
+            rules = tuple(way.rules)  # another thread may leave one out while this one scores
+            chunk = Chunk(x, [t[way.size] for t in truths], inside[way.size], rules)
             self._pointing[key][np.asarray(rows)] = chunk.pointing()
             for n, row in enumerate(rows):
                 chunk.select(n)
-                for rule in way.rules:
+                for rule in rules:
                     out = self.statistics[rule.protocol.name]
                     out.intersection[row], out.false_positive[row] = chunk.masks(rule)
                     out.ties[row] = chunk.ties

@@ -82,7 +82,7 @@ def neighbours_at(x: Float32, samples: Float32, ranks: Ints) -> Float32:
     between ^= below
     for row, rank in enumerate(ranks.tolist()):
         within = rank - int(np.count_nonzero(below[row]))
-        picked = x[row, between[row]]
+        picked = x[row][between[row]]  # x[row, mask] would be ten times as slow
         if 0 < within < len(picked) - 1:
             out[row] = _neighbours(picked, within)
         else:

@@ -182,3 +182,25 @@ def test_a_strict_mask_has_exactly_its_area(k: int) -> None:
 
 
 RULES_BY_NAME = {rule.name: rule for rule in RULES}
+
+
+def test_a_rule_left_out_meanwhile_costs_no_other_rule_its_clip() -> None:
+    rules = [PROTOCOLS[name] for name in ("lvs", "fixed", "strict-median", "strict-adaptive")]
+    x = np.random.default_rng(0).random((1, 9, 9), dtype=np.float32)
+    levels = np.zeros((224, 224), np.uint8)
+    levels[40:180, 40:150] = 1
+    drawn = {224: DrawnTruth.of_levels(levels, 1)}
+    quiet, disturbed = Engine(rules, 1), Engine(rules, 1)
+
+    class LeavingOut(dict[str, Any]):
+        """Does what another thread may do between any two rules."""
+
+        def __getitem__(self, name: str) -> Any:
+            disturbed.leave_out("fixed")
+            return super().__getitem__(name)
+
+    quiet.score(x, [0], [drawn])
+    disturbed.statistics = LeavingOut(disturbed.statistics)
+    disturbed.score(x, [0], [drawn])
+    for name in ("lvs", "strict-median", "strict-adaptive"):
+        assert disturbed.statistics[name].intersection[0, 0] == quiet.statistics[name].intersection[0, 0] > 0
