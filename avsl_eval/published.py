@@ -133,24 +133,44 @@ def published_table(figures: Sequence[PublishedFigure]) -> Table:
     Table
         A block per rule; sources and notes below.
     """
-    remarks = list(dict.fromkeys((f.source, f.note) for f in figures))
+    marks, notes = footnotes(figures)
     header = ("rule", "method", "train set", "test set", "clips", "metric", "percent", "source")
     blocks = tuple(
         tuple(
             (
                 *(f.rule, f.method, f.trainset, f.testset, "" if f.n_clips is None else str(f.n_clips)),
-                *(f.metric, f"{100 * f.value:.2f}", f"[{remarks.index((f.source, f.note)) + 1}]"),
+                *(f.metric, f"{100 * f.value:.2f}", mark),
             )
-            for f in figures
+            for f, mark in zip(figures, marks, strict=True)
             if f.rule == rule
         )
         for rule in dict.fromkeys(f.rule for f in figures)
     )
-    notes = [f"[{k}] {source}{f': {note}' if note else ''}." for k, (source, note) in enumerate(remarks, 1)]
     warning = (
         "Figures of different rules or numbers of clips do not compare; 'unstated' ones compare with nothing."
     )
     return Table("Published figures", header, blocks, (warning, *notes), left=4)
+
+
+def footnotes(figures: Sequence[PublishedFigure]) -> tuple[list[str], list[str]]:
+    """Say where figures stand and what must be known to read them.
+
+    Parameters
+    ----------
+    figures
+        The figures.
+
+    Returns
+    -------
+    marks : list of str
+        Of each figure, such as ``[1]``.
+    notes : list of str
+        A sentence per mark.
+    """
+    remarks = list(dict.fromkeys((f.source, f.note) for f in figures))
+    marks = [f"[{remarks.index((f.source, f.note)) + 1}]" for f in figures]
+    notes = [f"[{k}] {source}{f': {note}' if note else ''}." for k, (source, note) in enumerate(remarks, 1)]
+    return marks, notes
 
 
 def _read() -> list[PublishedFigure]:

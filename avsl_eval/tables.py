@@ -12,7 +12,7 @@ from typing import Any
 from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.layout import Table
 from avsl_eval.protocol_table import SUITES
-from avsl_eval.published import PublishedFigure, figures_beside
+from avsl_eval.published import PublishedFigure, figures_beside, footnotes
 from avsl_eval.results_file import Results
 from avsl_eval.summary import Comparison, Row, compare_side_by_side
 
@@ -141,16 +141,15 @@ def _published_block(
     figures: Sequence[PublishedFigure], rules: Sequence[str], n_clips: int, digits: int
 ) -> tuple[tuple[tuple[str, ...], ...], list[str]]:
     """Return the rows of published figures, and the notes that say where they come from."""
-    marks = {source: f"[{k}]" for k, source in enumerate(dict.fromkeys(f.source for f in figures), 1)}
+    marks, notes = footnotes(figures)
     rows = []
-    for figure in figures:
-        name = f"published: {figure.method}, {figure.trainset} {marks[figure.source]}"
+    for figure, mark in zip(figures, marks, strict=True):
+        name = f"published: {figure.method}, {figure.trainset} {mark}"
         padding = " " * (2 * (digits + 3) + 5)
         rows.append(
             (name, *(f"{100 * figure.value:.{digits}f}{padding}" if figure.rule == r else "-" for r in rules))
         )
     sizes = sorted({figure.n_clips for figure in figures if figure.n_clips is not None})
-    notes = [f"{mark} {source}." for source, mark in marks.items()]
     if sizes != [n_clips]:
         notes.append(
             f"Published figures are over {' or '.join(map(str, sizes))} clips, the scores above over "
