@@ -37,7 +37,7 @@ def add_compare(commands: Commands[argparse.ArgumentParser]) -> None:
         "--details",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="print sizes, classes and clips that differ most (default: for two methods)",
+        help="print sizes, classes and clips that differ most (default: for two methods under one rule)",
     )
     sub.add_argument(
         "--published",

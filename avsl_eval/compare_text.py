@@ -25,7 +25,7 @@ def comparison_tables(
     metrics
         Which metrics; None for all.
     details
-        Whether to show where methods differ; None: if there are two methods only.
+        Whether to show where methods differ; None: for two methods under one rule, else there is too much.
 
     Returns
     -------
@@ -41,24 +41,28 @@ def comparison_tables(
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
     metrics = metrics or METRICS
-    details = len(content["methods"]) == 2 if details is None else details
+    if details is None:
+        n_rules = len({name for by_protocol in content["subsets"].values() for name in by_protocol})
+        details = len(content["methods"]) == 2 and n_rules == 1
     tables: list[Table] = []
     for subset, by_protocol in content["subsets"].items():
         for found in by_protocol.values():
-            where = f"{content['testset']}, {subset}, rule {_rule(found['rule'])}"
-            tables.append(_tests(found["pairs"], metrics, where, content["inference"]))
+            rule = found["rule"]
+            where = f"{content['testset']}, {subset}: rule {rule['name']} v{rule['version']}"
+            summary = f"{rule['name']}: {rule['summary']}."
+            tables.append(_tests(found["pairs"], metrics, where, summary, content["inference"]))
             if details:
                 for pair in found["pairs"]:
                     tables += _differences(pair, metrics[0], where)
     return tables
 
 
-def _rule(rule: Mapping[str, Any]) -> str:
-    return f"{rule['name']} v{rule['version']} ({rule['summary']})"
-
-
 def _tests(
-    pairs: Sequence[Mapping[str, Any]], metrics: Sequence[str], where: str, inference: Mapping[str, Any]
+    pairs: Sequence[Mapping[str, Any]],
+    metrics: Sequence[str],
+    where: str,
+    summary: str,
+    inference: Mapping[str, Any],
 ) -> Table:
     header = (
         "metric",
@@ -74,7 +78,8 @@ def _tests(
     several = len(pairs) > 1
     blocks = tuple(tuple(_test_row(pair, metric, several) for pair in pairs) for metric in metrics)
     notes = [
-        "Difference: second minus first, in points; interval and p are over the clips that both predicted."
+        summary,
+        "Difference: second minus first, in points; interval and p are over the clips that both predicted.",
     ]
     if several:
         notes.append(f"p (Holm): corrected by {inference['correction']}.")
@@ -102,7 +107,7 @@ def _test_row(pair: Mapping[str, Any], metric: str, several: bool) -> tuple[str,
 
 def _differences(pair: Mapping[str, Any], metric: str, where: str) -> Iterator[Table]:
     names = (pair["first"], pair["second"])
-    title = f"{where}: where {names[1]} differs from {names[0]} (nothing here is tested)"
+    title = f"{where}, where {names[1]} differs from {names[0]}"
     header = (f"{metric} by", "clips", f"{names[0]}, %", f"{names[1]}, %", "difference")
     blocks = [
         tuple((group["name"], str(group["n"]), *_cells(group["metrics"][metric], 100, 1)) for group in groups)
@@ -110,7 +115,7 @@ def _differences(pair: Mapping[str, Any], metric: str, where: str) -> Iterator[T
         if groups
     ]
     hidden = len(pair["by_class"]) - len(_both_ends(pair["by_class"], metric))
-    notes = ["Classes: those that add most to the difference."]
+    notes = ["Nothing here is tested. Classes: those that add most to the difference."]
     if hidden:
         notes.append(f"{hidden} classes are not shown; --out writes all.")
     yield Table(f"{title}, by size and class", header, tuple(blocks), tuple(notes))
@@ -120,7 +125,8 @@ def _differences(pair: Mapping[str, Any], metric: str, where: str) -> Iterator[T
         for clips in directions
         if clips
     )
-    yield Table(f"{title}, by clip", ("clip", "class", *names, "cIoU difference"), rows, left=2)
+    header = ("clip", "class", *names, "cIoU difference")
+    yield Table(f"{title}, by clip", header, rows, ("Nothing here is tested.",), left=2)
 
 
 def _both_ends(groups: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[str, Any]]:

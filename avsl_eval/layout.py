@@ -7,6 +7,7 @@ here, once, for each format.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +24,10 @@ _LATEX = {
     '"': r"\textquotedbl{}",
     **{character: "\\" + character for character in "&%$#_{}"},
 }
+
+
+NOTE_WIDTH = 100
+"""Columns of notes in plain text."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,11 @@ def to_text(table: Table) -> str:
     lines = [table.caption, line(table.header)]
     for block in table.blocks:
         lines += [ruler, *map(line, block)]
-    return "\n".join([*lines, *table.notes])
+    return "\n".join([*lines, *map(_wrapped, table.notes)])
+
+
+def _wrapped(note: str) -> str:
+    return textwrap.fill(note, NOTE_WIDTH, subsequent_indent="    ", break_long_words=False)
 
 
 def to_markdown(table: Table) -> str:

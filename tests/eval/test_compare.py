@@ -171,7 +171,9 @@ def test_the_command(three: list[Path], tmp_path: Path, capsys: pytest.CaptureFi
     low, high = (f"{100 * v:+.2f}" for v in found["ci95"])
     interval = re.escape(f"[{low}, {high}]")
     assert re.search(re.escape(f"{100 * found['difference']:+.2f}") + " +" + interval, text)
-    assert "rule lvs v1 (half of the image" in text
+    assert "t, all: rule lvs v1\n" in text
+    assert "lvs: half of the image: p above the median" in text
+    assert max(map(len, text.splitlines())) <= 110
     assert "p (Holm)" in text
     assert (
         "a and b_1: 2 clips are not common and left out (2 only a predicted, 0 only b_1, 0 neither)." in text
@@ -184,11 +186,13 @@ def test_details_and_formats(three: list[Path], capsys: pytest.CaptureFixture[st
     two = [str(three[0]), f"other={three[1]}"]
     assert main(["compare", *two, "--protocol", "strict", "--metric", "auc"]) == 0
     text = capsys.readouterr().out
-    assert "where other differs from a (nothing here is tested), by size and class" in text
+    assert "t, all: rule fixed v1, where other differs from a, by size and class" in text
+    assert text.count("Nothing here is tested.") == 2
     assert "by clip" in text
-    assert "rule fixed v1" in text
     assert "rule lvs" not in text
     assert "p (Holm)" not in text
+    assert main(["compare", *two]) == 0
+    assert "by clip" not in capsys.readouterr().out  # two rules: too much, unless asked for
     assert main(["compare", *two, "--protocol", "lvs", "--latex", "--no-details"]) == 0
     latex = capsys.readouterr().out
     assert latex.count(r"\begin{tabular}{lllrrrrrr}") == latex.count(r"\bottomrule") == 1

@@ -40,6 +40,14 @@ def test_text_by_hand() -> None:
     ]
 
 
+def test_long_notes_are_wrapped_in_text() -> None:
+    note = "[1] " + "a source and what must be known to read it, " * 5
+    lines = render([Table("t", ("a",), ((("x",),),), (note.strip(),))], "text").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line[:4] for line in lines[4:]] == ["[1] ", "    ", "    "]
+    assert " ".join(" ".join(lines[4:]).split()) == note.strip()
+
+
 def test_markdown_by_hand() -> None:
     assert render([TABLE], "markdown").splitlines() == [
         "**cIoU@0.5 in percent, rule lvs v1 (3 clips)**",
