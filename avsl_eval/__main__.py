@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 for input that cannot be used.
+        Exit status: 0, 2 for input that cannot be used, 130 if it was interrupted.
     """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except KeyboardInterrupt:  # files are moved to their names when they are complete
+        print(f"\n{PROGRAM}: interrupted; no file is half-written", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avsl_eval.clip_ids import LONGEST_ID
 from avsl_eval.detection import SIZES, subset_rows
 from avsl_eval.errors import EvalInputError
 
@@ -144,7 +145,7 @@ def by_subset(clip_ids: Sequence[str], subsets: Mapping[str, Collection[str]], v
             raise EvalInputError(
                 f"subset {name!r} has no clip of the test set"
                 + (
-                    f": it holds ids like {example!r}, the test set {clip_ids[0]!r}"
+                    f": it holds ids like {example[:LONGEST_ID]!r}, the test set {clip_ids[0]!r}"
                     if example
                     else ": it is empty"
                 )

@@ -134,16 +134,21 @@ def map_warnings(seen: MapsSeen, protocols: Sequence[Protocol]) -> list[str]:
     cosine = [p.name for p in protocols if p.scale == PROTOCOLS["slavc"].scale and p.offset]
     if cosine and seen.n and max(abs(seen.low), abs(seen.high)) <= 1:
         found.append(
-            f"{' and '.join(cosine)} expect cosine / tau with tau = {TAU}, values up to {1 / TAU:.1f}, but "
-            f"these maps lie in [{seen.low:.3g}, {seen.high:.3g}]; are they not divided by tau?"
+            f"{' and '.join(cosine)} {_verb('expect', cosine)} cosine / tau with tau = {TAU}, values up to "
+            f"{1 / TAU:.1f}, but these maps lie in [{seen.low:.3g}, {seen.high:.3g}]; are they not divided "
+            "by tau?"
         )
     logits = [p.name for p in protocols if p.sigmoid]
     if logits and seen.n and seen.low >= 0 and seen.high <= 1:
         found.append(
-            f"{' and '.join(logits)} take the sigmoid of logits, but these maps lie in "
+            f"{' and '.join(logits)} {_verb('take', logits)} the sigmoid of logits, but these maps lie in "
             f"[{seen.low:.3g}, {seen.high:.3g}]; are they probabilities already?"
         )
     return found
+
+
+def _verb(plural: str, names: Sequence[str]) -> str:
+    return plural if len(names) > 1 else f"{plural}s"
 
 
 def tie_warnings(ties: Mapping[str, Mapping[str, Any]], n: int) -> list[str]:
@@ -245,14 +250,13 @@ def range_fault(
     row = int(outside.argmax())
     least, most = float(low[row]), float(high[row])
     if -1 - RANGE_TOLERANCE <= least < 0 and most <= 1 + RANGE_TOLERANCE:
-        guess = (
-            "cosine similarities? Map them to probabilities first, or use a rule without a fixed threshold"
-        )
+        guess = "cosine similarities? Map them to probabilities first"
     elif least >= 0 and most <= 255:
         guess = "8-bit images? Divide by 255; or logits? Apply the sigmoid"
     else:
         guess = "logits? Apply the sigmoid"
     return (
         f"heatmap of clip {clip_ids[row]} lies in [{least:.4g}, {most:.4g}], but protocol {protocol.name} "
-        f"thresholds values in [{lower:g}, {upper:g}]; {guess}"
+        f"thresholds values in [{lower:g}, {upper:g}]; {guess}; strict-median and strict-adaptive take any "
+        "values"
     )

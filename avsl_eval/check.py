@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.cautions import RANGE_TOLERANCE
+from avsl_eval.cautions import EIGHT_BIT_LEVELS, RANGE_TOLERANCE, looks_8_bit
 from avsl_eval.clip_ids import spelling_hint
 from avsl_eval.errors import EvalInputError, first_few
 from avsl_eval.predictions import Maps, Predictions, checked_heatmap, checked_stack, open_predictions
 from avsl_eval.protocol import Protocol
-from avsl_eval.protocol_table import PROTOCOLS
+from avsl_eval.protocol_table import PROTOCOLS, SUITES
 from avsl_eval.truth import Annotations, describe_dropped
 
 _SHOWN_SIZES = 3
@@ -81,16 +81,8 @@ class _Tally:
         self.low, self.high = min(self.low, low), max(self.high, high)
         if low == high:
             self.constant.append(clip_id)
-        elif _looks_8bit(maps, low, high):
+        elif looks_8_bit(maps):
             self.n_8bit += 1
-
-
-def _looks_8bit(maps: Maps, low: float, high: float) -> bool:
-    """Tell whether all values are 256ths of white: k / 255 or k, with k a whole number."""
-    if low < 0 or high > 255:
-        return False
-    steps: NDArray[Any] = maps * np.float32(255) if high <= 1 else maps
-    return bool((np.abs(steps - np.round(steps)) < 1e-3).all()) and high - low > 1 / 255
 
 
 def _check_maps(predictions: Predictions, findings: Findings) -> None:
@@ -118,9 +110,8 @@ def _check_maps(predictions: Predictions, findings: Findings) -> None:
         )
     if tally.n_8bit:
         findings.warnings.append(
-            f"{tally.n_8bit} of {n} heatmaps have at most 256 different values, as 8-bit pictures do: many "
-            "pixels tie "
-            "at a threshold; save the model's own floats"
+            f"{tally.n_8bit} of {n} heatmaps have at most {EIGHT_BIT_LEVELS} different values, as 8-bit "
+            "pictures do: many pixels tie at a threshold; save the model's own floats"
         )
     if any(len(size) == 3 and size[0] > 1 for size in tally.sizes):
         findings.warnings.append("maps of several sources are scored by avsl-eval sources only")
@@ -148,11 +139,12 @@ def _facts(predictions: Predictions, tally: _Tally) -> list[str]:
 
 def _fitting(rules: Iterable[Protocol], tally: _Tally) -> list[str]:
     """Sort protocols by whether values of this range can be meant for them."""
-    any_range, own_scale, outside = [], [], []
+    any_range, own_scale = [], []
+    outside: dict[str, str] = {}
     for rule in rules:
         low, high = rule.value_range or (-np.inf, np.inf)
         if tally.low < low - RANGE_TOLERANCE or tally.high > high + RANGE_TOLERANCE:
-            outside.append(f"{rule.name} (needs [{low:g}, {high:g}])")
+            outside[rule.name] = f"{rule.name} (needs [{low:g}, {high:g}])"
         elif rule.depends_on_scale:
             own_scale.append(rule.name)
         else:
@@ -161,7 +153,12 @@ def _fitting(rules: Iterable[Protocol], tally: _Tally) -> list[str]:
     if own_scale:
         lines.append(f"protocols that compare the values as they are with a number: {', '.join(own_scale)}")
     if outside:
-        lines.append(f"protocols that do not fit these values: {', '.join(outside)}")
+        strict = [suite for suite in SUITES.values() if not suite.skips_inapplicable]
+        suites = [suite.name for suite in strict if outside.keys() & set(suite.protocols)]
+        lines.append(
+            f"protocols that do not fit these values: {', '.join(outside.values())}"
+            + (f"; nor does the suite {' and '.join(suites)}, which holds it" if suites else "")
+        )
     return lines
 
 

@@ -151,7 +151,10 @@ def add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         "--format", default="coco", metavar="coco", help="format to write (default and only: coco)"
     )
     sub.add_argument(
-        "--threshold", type=float, metavar="T", help="for rules that have no threshold of their own"
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="a fixed one in the rule's place; acl and vssl-eval have none of their own",
     )
     sub.add_argument("--out", type=Path, required=True, metavar="JSON", help="file to write")
     add_annotations(sub, required=False)

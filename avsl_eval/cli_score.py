@@ -110,13 +110,9 @@ def _add_more(sub: argparse.ArgumentParser) -> None:
 
 
 def _at_least_1(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-_at_least_1.__name__ = "whole number of at least 1"  # argparse names the type in its message
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -146,6 +142,7 @@ def _score(arguments: argparse.Namespace) -> None:
     )
     save_scores(scores, arguments.out, table)
     print(describe(scores))
+    print(f"\nwrote {arguments.out} and {table}")
 
 
 def progress_line() -> Callable[[int, int], None]:
@@ -194,7 +191,8 @@ def describe(scores: Mapping[str, Scores]) -> str:
         + (f"; nothing sounds in {silent}, they count in detection only" if silent else ""),
     ]
     for name, found in scores.items():
-        lines += ["", f"{name} v{found.protocol.version}: {found.protocol.summary}"]
+        title = f"{name} v{found.protocol.version}: {found.protocol.summary}"
+        lines += ["", textwrap.fill(title, 100, subsequent_indent="    ")]
         lines.append(
             f"  {'percent':<10} {'score':>6} {'95 % interval':>15}"
             + "".join(f" {head:>11}" for head in _ANSWERS.values())

@@ -134,6 +134,7 @@ def evaluate_all(
     """
     options = Options(dict(subsets or {}), group_by, dict(negatives or {}), universal, official_batch)
     wanted = expand(protocols)
+    options.refuse_unused(rule for rule, _ in wanted.values())
     _check_missing_policy(missing, wanted)
     optional = {key for key, (_, suite) in wanted.items() if suite is not None and suite.skips_inapplicable}
     truth = read_annotations(annotations)

@@ -61,14 +61,39 @@ def write_files(files: Mapping[Path, str]) -> None:
         for path, part in parts.items():
             part.replace(path)
     except OSError as error:
-        raise EvalInputError(
-            f"cannot write {error.filename or ', '.join(map(str, files))}: {error.strerror}"
-        ) from error
+        raise cannot_write(error, parts) from error
     finally:
         for part in parts.values():
             # A path that could not be made (its parent is a file) cannot be removed either.
             if os.path.lexists(part):
                 part.unlink()
+
+
+def cannot_write(error: OSError, parts: Mapping[Path, Path]) -> EvalInputError:
+    """Make the error for files that cannot be written.
+
+    Parameters
+    ----------
+    error
+        What the system says.
+    parts
+        File to the temporary name that it is written under, which nobody asked for.
+
+    Returns
+    -------
+    EvalInputError
+        Names the file, or the folder that is none.
+
+    Examples
+    --------
+    >>> print(cannot_write(OSError(28, "No space left", ".a.part"), {Path("a"): Path(".a.part")}))
+    cannot write a: No space left
+    """
+    if isinstance(error, FileExistsError):  # only a folder that has to be made can be in the way
+        return EvalInputError(f"cannot write into {error.filename}: it is a file, not a folder")
+    asked_for = {str(part): str(path) for path, part in parts.items()}
+    name = asked_for.get(str(error.filename), error.filename or ", ".join(asked_for.values()))
+    return EvalInputError(f"cannot write {name}: {error.strerror}")
 
 
 def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.errors import EvalInputError
+from avsl_eval.io import cannot_write
 
 
 def write_npz(
@@ -55,7 +56,7 @@ def write_npz(
             _write_maps(archive, (len(clip_ids), *shape), maps)
         part.replace(path)
     except OSError as error:
-        raise EvalInputError(f"cannot write {error.filename or path}: {error.strerror}") from error
+        raise cannot_write(error, {path: part}) from error
     finally:
         if os.path.lexists(part):  # also where its parent is a file and it cannot be removed
             part.unlink()

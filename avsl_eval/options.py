@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avsl_eval.breakdown import label_subsets
+from avsl_eval.clip_ids import other_spellings
 from avsl_eval.errors import EvalInputError, unknown_name
 from avsl_eval.predictions import Predictions
+from avsl_eval.protocol import Protocol
 
 GROUP_BY = ("last-underscore",)
 """Ways to derive groups from clip ids; annotations may define groups themselves."""
@@ -60,6 +62,32 @@ class Options:
             raise EvalInputError("the universal threshold is NaN; name a number or max, 1.1max, q3")
         if self.official_batch is not None and self.official_batch < 1:
             raise EvalInputError(f"a batch holds at least 1 image, not {self.official_batch}")
+
+    def refuse_unused(self, rules: Iterable[Protocol]) -> None:
+        """Check that what is asked for changes something.
+
+        Parameters
+        ----------
+        rules
+            The protocols to score under.
+
+        Raises
+        ------
+        EvalInputError
+            If negatives, a universal threshold or a batch size is given and no rule uses it.
+        """
+        wanted = list(rules)
+        universal = any(rule.threshold == "universal" for rule in wanted)
+        batches = any(rule.task == "segmentation" for rule in wanted)
+        unused = {
+            "--negative is for vssl-eval": self.negatives and not universal,
+            "--universal is for vssl-eval": self.universal != "max" and not universal,
+            "--official-batch is for avsbench": self.official_batch is not None and not batches,
+        }
+        if problems := [use for use, is_unused in unused.items() if is_unused]:
+            raise EvalInputError(
+                f"{' and '.join(problems)}, which is not among the protocols; add it, or leave the option out"
+            )
 
 
 def read_names(path: Path) -> list[str]:
@@ -136,7 +164,8 @@ def clips_of_subsets(
     clip_ids, labels
         Id and class of each clip.
     subsets
-        Name to ids or to classes: if it names a class and no clip, it is a list of classes.
+        Name to ids, in any spelling that `avsl_eval.clip_ids.other_spellings` knows, or to classes: if it
+        names a class and no clip, it is a list of classes.
 
     Returns
     -------
@@ -150,5 +179,9 @@ def clips_of_subsets(
         if members & known_labels and not members & known_ids:
             found |= label_subsets(clip_ids, labels, {name: members})
         else:
-            found[name] = wanted
+            found[name] = [_spelling(clip_id, known_ids) for clip_id in wanted]
     return found
+
+
+def _spelling(clip_id: str, known: Collection[str]) -> str:
+    return next((s for s in (clip_id, *other_spellings(clip_id)) if s in known), clip_id)

@@ -338,7 +338,7 @@ def expand(
     Raises
     ------
     EvalInputError
-        If a name is unknown, or two different protocols have one name.
+        If there is none, a name is unknown, or two different protocols have one name.
 
     Examples
     --------
@@ -346,6 +346,8 @@ def expand(
     ['lvs', 'strict-median', 'strict-adaptive', 'fixed']
     """
     wanted = [names] if isinstance(names, str | Protocol | ProtocolSuite) else names
+    if not wanted:
+        raise EvalInputError(f"no protocol is named; known: {', '.join([*PROTOCOLS, *SUITES])}")
     found: dict[str, tuple[Protocol, ProtocolSuite | None]] = {}
     for item in wanted:
         suite = (

@@ -82,8 +82,9 @@ def read_pixel_list(content: list[dict[str, Any]], path: Path, masks: Path | Non
     name = _name(content)
     has_masks = isinstance(content[0]["gt_box"], str)
     if has_masks and masks is None:
+        first = Path(content[0]["gt_box"]).name[:80]
         raise EvalInputError(
-            f"annotations {path} name the picture of a mask per clip (first {content[0]['gt_box']!r:.80}); "
+            f"annotations {path} name the picture of a mask per clip (first {first!r}); "
             "say where these pictures are by --masks FOLDER, or use the list of boxes"
         )
     if masks is not None and not has_masks:

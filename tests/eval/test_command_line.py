@@ -1,0 +1,134 @@
+"""What a person sees of the commands: interruption, width, progress, options that would change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avsl_eval import Accumulator, cli_score, evaluate_all
+from avsl_eval.__main__ import main
+from avsl_eval.cli_score import progress_line
+from avsl_eval.errors import EvalInputError
+from avsl_eval.options import clips_of_subsets, read_names
+from tests.eval.conftest import BOXES
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [f"clip{k:05}" for k in range(4000)]  # some ten seconds under all rules
+    heatmaps = np.random.default_rng(0).random((len(ids), 14, 14), dtype=np.float32)
+    np.savez(tmp_path / "p.npz", clip_id=np.array(ids), heatmap=heatmaps)
+    clips = [{"clip_id": i, "boxes": [[0.1, 0.1, 0.6, 0.7]]} for i in ids]
+    content = {"schema": "avsl-annotations/1", "truth": "union", "clips": clips}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    paths = ["--predictions", str(tmp_path / "p.npz"), "--annotations", str(tmp_path / "a.json")]
+    killer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    killer.start()
+    done = main(["score", *paths, "--protocol", "all", "--threads", "2", "--out", str(tmp_path / "s.json")])
+    killer.join()
+    assert done == 130
+    assert capsys.readouterr().err.endswith("avsl-eval: interrupted; no file is half-written\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "p.npz"]
+
+
+def test_what_score_prints_fits_a_page_and_names_its_files(
+    predictions: Path, annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "s.json"
+    paths = ["--predictions", str(predictions), "--annotations", str(annotations), "--out", str(out)]
+    assert main(["score", *paths, "--protocol", "all"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert last == f"wrote {out} and {out.with_suffix('.csv')}"
+
+
+def test_progress_in_a_log_is_a_line_at_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = progress_line()
+    quick(5, 10)
+    quick(10, 10)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(cli_score, "_SLOW_S", 0)
+    monkeypatch.setattr(cli_score, "_LINE_S", 0)
+    slow = progress_line()
+    slow(5, 10)
+    slow(10, 10)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("5 of 10 clips, ")
+    assert second == "10 of 10 clips"
+
+
+@pytest.mark.parametrize(
+    ("option", "protocol"),
+    [
+        (["--negative", "silence=predictions.npz"], "vssl-eval"),
+        (["--universal", "0.5"], "vssl-eval"),
+        (["--official-batch", "2"], "avsbench"),
+    ],
+)
+def test_an_option_that_no_rule_reads_is_refused(
+    option: list[str], protocol: str, predictions: Path, annotations: Path, command: Any
+) -> None:
+    paths = ["--predictions", predictions.name, "--annotations", annotations.name, "--out", "s.json"]
+    done = command("score", *paths, "--protocol", "lvs", *option, cwd=predictions.parent)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"avsl-eval: error: {option[0]} is for {protocol}, which is not among the protocols; add it, or "
+        "leave the option out\n"
+    )
+    assert not (predictions.parent / "s.json").exists()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
+def test_numbers_of_at_least_one(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", "--threads", text])
+    assert f"{text!r} is not a whole number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spelling", ["aaaaaaaaaaa_000030.jpg", "aaaaaaaaaaa_30000_40000", "aaaaaaaaaaa,30", "aaaaaaaaaaa_000030"]
+)
+def test_a_subset_may_spell_ids_as_published_lists_do(spelling: str, tmp_path: Path) -> None:
+    listed = tmp_path / "heard.txt"
+    listed.write_text(f"{spelling}\n-bb_bbbbbbb_000040\nunknown_000000\n")
+    found = clips_of_subsets(list(BOXES), [""] * 3, {"heard": read_names(listed)})
+    assert found == {"heard": ["aaaaaaaaaaa_000030", "-bb_bbbbbbb_000040", "unknown_000000"]}
+
+
+def test_a_subset_that_is_no_list_is_quoted_in_short(
+    predictions: Path, annotations: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "no.txt").write_text("x" * 100_000)
+    subsets = {"heard": read_names(tmp_path / "no.txt")}
+    with pytest.raises(EvalInputError, match="subset 'heard' has no clip of the test set") as error:
+        evaluate_all(predictions, annotations, "lvs", subsets=subsets)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("call", [Accumulator, lambda none: evaluate_all({}, {}, none)])
+def test_no_protocol(call: Any) -> None:
+    with pytest.raises(EvalInputError, match="no protocol is named; known: lvs"):
+        call([])
+
+
+def test_the_message_names_the_file_that_was_asked_for(
+    predictions: Path, annotations: Path, command: Any
+) -> None:
+    (predictions.parent / "file").write_text("")
+    paths = ["--predictions", predictions.name, "--annotations", annotations.name, "--protocol", "lvs"]
+    for out, said in (
+        ("/proc/version_of_mine.json", "cannot write /proc/version_of_mine"),
+        ("file/s.json", "cannot write into file: it is a file, not a folder"),
+    ):
+        done = command("score", *paths, "--out", out, cwd=predictions.parent)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert ".part" not in done.stderr
