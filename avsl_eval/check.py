@@ -180,7 +180,8 @@ def _check_ids(predictions: Predictions, annotations: Annotations, findings: Fin
         )
     if extra:
         findings.warnings.append(
-            f"{len(extra)} predictions have no annotation and would be ignored ({first_few(extra, 3)})"
+            f"{len(extra)} predictions are of no clip of the test set and would be ignored "
+            f"({first_few(extra, 3)})"
         )
     if annotations.dropped:
         findings.warnings.append(f"annotations: {describe_dropped(annotations.dropped)}")

@@ -184,7 +184,9 @@ def _annotation_warnings(truth: Annotations, extra: Sequence[str]) -> list[str]:
     if truth.dropped:
         found.append(f"annotations: {describe_dropped(truth.dropped)}")
     if extra:
-        found.append(f"{len(extra)} predictions have no annotation and are ignored ({first_few(extra, 3)})")
+        found.append(
+            f"{len(extra)} predictions are of no clip of the test set and are ignored ({first_few(extra, 3)})"
+        )
     return found
 
 

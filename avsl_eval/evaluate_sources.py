@@ -213,7 +213,8 @@ def _truth_warnings(
     if truth.dropped:
         yield f"annotations: {describe_dropped(truth.dropped)}"
     if extra:
-        yield f"{len(extra)} predictions have no annotation and are ignored ({first_few(extra, 3)})"
+        told = first_few(extra, 3)
+        yield f"{len(extra)} predictions are of no clip of the test set and are ignored ({told})"
     if len(clips) < len(truth.clips):
         yield f"nothing sounds in {len(truth.clips) - len(clips)} clips; they are left out"
     if all(len(clip.sources) == 1 for clip in clips):

@@ -205,6 +205,11 @@ def read_json_file(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         from avsl_eval.annotations import KNOWN_FORMATS
 
+        hint = (
+            "; a list of clips changes a test set: --only or --extended"
+            if path.suffix in {".csv", ".txt"}
+            else ""
+        )
         raise EvalInputError(
-            f"annotations {path} are not JSON ({brief(error)}); known formats: {KNOWN_FORMATS}"
+            f"annotations {path} are not JSON ({brief(error)}); known formats: {KNOWN_FORMATS}{hint}"
         ) from error

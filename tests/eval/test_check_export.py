@@ -59,7 +59,7 @@ def test_check_names_every_problem(tmp_path: Path, annotations: Path, capsys: An
     assert "the same clip seems to be 'ccccccccccc_0_10000'" in text
     assert "warning: 1 of 2 heatmaps are constant" in out
     assert "warning: 1 of 2 heatmaps have at most 256 different values" in out
-    assert "4 predictions have no annotation" in out
+    assert "4 predictions are of no clip of the test set" in out
     assert err.splitlines() == [
         f"avsl-eval: error: {folder} cannot be scored as it is: 4 problems, named above"
     ]

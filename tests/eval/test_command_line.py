@@ -132,3 +132,10 @@ def test_the_message_names_the_file_that_was_asked_for(
         assert done.returncode == 2
         assert said in done.stderr
         assert ".part" not in done.stderr
+
+
+def test_a_list_of_clips_is_no_test_set(predictions: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "pairs.csv").write_text("video,audio,label\n")
+    paths = ["--predictions", str(predictions), "--annotations", str(tmp_path / "pairs.csv")]
+    assert main(["score", *paths, "--protocol", "lvs", "--out", str(tmp_path / "s.json")]) == 2
+    assert "a list of clips changes a test set: --only or --extended" in capsys.readouterr().err

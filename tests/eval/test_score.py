@@ -135,7 +135,7 @@ def test_missing_and_extra_clips(
         table,
     )
     assert done.returncode == 0
-    assert "1 predictions have no annotation" in done.stderr
+    assert "1 predictions are of no clip of the test set" in done.stderr
     assert "1 others count as 0" in done.stdout
     content = json.loads(out.read_text())
     found = content["protocols"]["fixed"]

@@ -229,7 +229,7 @@ def test_what_a_reader_has_to_know(tmp_path: Path) -> None:
     told = " | ".join(found["warnings"])
     assert "nothing sounds in 1 clips; they are left out" in told
     assert "1 clips have a source that covers no pixel and cannot be found (duet_000001)" in told
-    assert "1 predictions have no annotation and are ignored (stranger)" in told
+    assert "1 predictions are of no clip of the test set and are ignored (stranger)" in told
 
 
 def bad(tmp_path: Path, what: str) -> tuple[Path, Path, str]:
