@@ -64,21 +64,25 @@ class Plan:
         return [f"data/{name}/catalog.parquet" for name in datasets]
 
     def held_out(self, owner: str) -> list[str]:
-        """Return the catalogs of the other test sets that a training set's models are tested on.
+        """Return the catalogs of the test sets that a training set's models are tested on.
 
-        Their videos leave training. A test set that shares the training set's split is held out by that
-        split itself; a folder of the user's own has no published ids.
+        Their videos leave training. A test set that has the training set's split is held out by that split
+        itself; one that divides the same clips in another way is not. Rendered videos are in nobody's folder.
         """
         if owner not in self.study.trainsets:
             return []
-        own = self.study.trainsets[owner].datasets
-        tested = [test.dataset for test in self.study.testsets.values() if test.trainset == owner]
-        others = [
-            name
-            for name in dict.fromkeys(tested)
-            if name not in own and self.study.datasets[name].source != FOLDER
+        own, datasets = self.study.trainsets[owner].datasets, self.study.datasets
+        rendered = all(datasets[name].render is not None for name in own)
+        others = dict.fromkeys(
+            test.dataset
+            for test in self.study.testsets.values()
+            if test.trainset == owner and (test.split is not None or test.dataset not in own)
+        )
+        return [
+            f"data/{name}/catalog.parquet"
+            for name in others
+            if not (rendered and datasets[name].source == FOLDER)
         ]
-        return [f"data/{name}/catalog.parquet" for name in others]
 
     def split_inputs(self, owner: str) -> dict[str, list[str] | str]:
         """Return the inputs of a split, by name."""

@@ -189,9 +189,18 @@ def test_every_test_set_of_a_training_set_is_held_out(shipped: dict[str, Any]) -
     held_out = [value for flag, value in pairwise(options) if flag == "--held-out"]
     assert held_out == ["data/flickr/catalog.parquet", "is3"]
     assert options[-2:] == ["--mirror", "lists"]
-    # A folder of the user's own, and what the split itself holds out, are not among them.
+    # What the split itself holds out is not among them, and no folder shares a video with rendered ones.
     assert plan.held_out("demo") == plan.held_out("flickr") == plan.held_out("crossed") == []
     assert "--mirror" not in plan.split_options("demo")
+
+
+def test_a_folder_of_the_user_s_own_and_another_division_are_held_out(shipped: dict[str, Any]) -> None:
+    """A folder may hold VGGSound's videos; a test set with a split of its own tests what others train on."""
+    split = {"split": {"recipe": "all-test"}, "subsets": ["test"], "trainset": "vggss"}
+    mine = changed(shipped, "testsets.mine", {"dataset": "sample", **split})
+    assert Plan(load_study(mine)).held_out("vggss") == ["data/sample/catalog.parquet"]
+    whole = changed(shipped, "testsets.whole", {"dataset": "vggss", **split})
+    assert Plan(load_study(whole)).held_out("vggss") == ["data/vggss/catalog.parquet"]
 
 
 def test_a_division_of_the_user_s_own(shipped: dict[str, Any]) -> None:
