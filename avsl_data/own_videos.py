@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from avsl_data.decode import first_streams, media_url
 from avsl_data.errors import DataInputError
-from avsl_data.ids import check_clip_id, hash_of
+from avsl_data.ids import YOUTUBE_ID_LENGTH, hash_of, make_clip_id, normalise
 
 VIDEO_SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ogv", ".flv")
 CORNERS: Final = ("x0", "y0", "x1", "y1")
 FILE_COLUMNS: Final = ("clip_id", "file")
 ID_CHARACTERS: Final = 48
+_YOUTUBE_ID = re.compile(rf"[A-Za-z0-9_-]{{{YOUTUBE_ID_LENGTH}}}")
 TOLERANCE: Final = 0.01
 """How far a fraction may lie outside [0, 1] by rounding."""
 
@@ -73,7 +74,9 @@ def own_clips(folder: Path) -> list[OwnClip]:
     for path in paths:
         clip_id = own_id(path.relative_to(folder))
         if clip_id in clips:
-            raise DataInputError(f"{clips[clip_id].path} and {path} are the same clip: keep one of them")
+            raise DataInputError(
+                f"{clips[clip_id].path} and {path} are the same clip, {clip_id}: keep or rename one of them"
+            )
         clips[clip_id] = OwnClip(clip_id, path.absolute())
     return list(clips.values())
 
@@ -89,18 +92,24 @@ def own_id(path: Path) -> str:
     Returns
     -------
     str
-        The name itself if it is a clip id; else what can be kept of the name, a hash of the path and start 0.
+        The name itself if it is a clip id in any spelling. A name of eleven characters may be YouTube's id of
+        a video and is kept with the start 0, so that a split sees whether the video is in a test set. Else
+        what can be kept of the name, a hash of the path and start 0.
 
     Examples
     --------
     >>> own_id(Path("1aDnyPubxdY_000118.mp4"))
     '1aDnyPubxdY_000118'
+    >>> own_id(Path("1aDnyPubxdY_118000_128000.mp4")), own_id(Path("1aDnyPubxdY.mp4"))
+    ('1aDnyPubxdY_000118', '1aDnyPubxdY_000000')
     >>> own_id(Path("cats/my cat.mp4"))
     'my-cat-b6c0b9e4_000000'
     """
     try:
-        return check_clip_id(path.stem)
+        return normalise(path.stem)
     except DataInputError:
+        if _YOUTUBE_ID.fullmatch(path.stem):
+            return make_clip_id(path.stem, 0)
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:ID_CHARACTERS].strip("-_") or "clip"
         return f"{readable}-{hash_of(path.as_posix()):016x}"[: len(readable) + 9] + "_000000"
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from avsl_data.clip_table import ClipTable
 from avsl_data.errors import DataInputError, unknown_name
 from avsl_data.id_lists import Fault, IdList, read_list
-from avsl_data.ids import shown
+from avsl_data.ids import PAIR_MARK, shown
 from avsl_data.remotes import Remote, fetch
 from avsl_data.sources import SOURCES, flickr_soundnet, vggsound, vggss
 from avsl_data.sources.extended import HEADER, read_negatives
@@ -34,6 +34,8 @@ LISTS: Final[Mapping[str, Remote]] = {**TRAIN_LISTS, **TEST_LISTS}
 
 ALIASES: Final[Mapping[str, str]] = {"vggss": "vggss@lvs", "flickr": "flickr@slavc"}
 TEST_SOURCES: Final = ("vggss-extended", "is3", "avsbench-s4", "avsbench-ms3", "vpo-ss", "vpo-ms")
+
+_TELLS_VIDEO: Final = r"\A(?:[A-Za-z0-9_-]{1,64}_[0-9]{6}|[0-9]{8,12})\z"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def load(name: str, mirror: Path | None = None, *, strict: bool = True) -> Named
     Raises
     ------
     DataInputError
-        If there is neither such a name nor such a file, or it cannot be read.
+        If there is neither such a name nor such a file, it cannot be read, or its ids do not tell which
+        videos they are of.
     """
     listed = LISTS.get(ALIASES.get(name, name))
     if listed is not None:
@@ -103,11 +106,36 @@ def load(name: str, mirror: Path | None = None, *, strict: bool = True) -> Named
         found = _pairs(Path(name)) or read_list(Path(name), strict=strict, media_paths=True)
         name = Path(name).name
     elif "/" in name or Path(name).suffix:
-        raise DataInputError(f"{shown(name)} does not exist, and is no published list")
+        raise DataInputError(f"{shown(name, 300)} does not exist, and is no published list")
     else:
         raise unknown_name("list or file", name, known_names())
+    found = _with_parts(found)
+    _require_videos(name, found.ids)
     columns = [found.ids, videos_of(found.ids), found.labels]
     return NamedClips(name, pa.table(columns, ["clip_id", "video_id", "label"]), found.faults)
+
+
+def _with_parts(found: IdList) -> IdList:
+    """Put both clips of a pair in the place of the pair: its videos are those of its frame and its sound."""
+    pairs = pc.match_substring(found.ids, PAIR_MARK).to_numpy(zero_copy_only=False)
+    if not pairs.any():
+        return found
+    clips: dict[str, str] = {}
+    for clip_id, label in zip(found.ids.to_pylist(), found.labels.to_pylist(), strict=True):
+        parts = clip_id.split(PAIR_MARK)
+        for part in parts:
+            clips.setdefault(part, label if len(parts) == 1 else "")
+    return IdList(pa.array(clips, pa.string()), pa.array(clips.values(), pa.string()), found.faults)
+
+
+def _require_videos(name: str, ids: pa.Array) -> None:
+    """Refuse ids that do not tell their video: a wrong video would hide a leak."""
+    unknown = ids.filter(pc.invert(pc.match_substring_regex(ids, _TELLS_VIDEO)))
+    if len(unknown):
+        raise DataInputError(
+            f"{name}: the id {shown(unknown[0].as_py())} does not tell its video, as ids of pictures do not: "
+            f"give the set's catalog, or its name ({', '.join(TEST_SOURCES)})"
+        )
 
 
 def _pairs(path: Path) -> IdList | None:

@@ -19,8 +19,9 @@ from avsl_data.catalog import read_columns
 from avsl_data.errors import DataInputError, unknown_name
 from avsl_data.files import sha256_of
 from avsl_data.id_lists import read_list
-from avsl_data.published_lists import ALIASES, LISTS, load
+from avsl_data.published_lists import ALIASES, LISTS, TEST_SOURCES, load
 from avsl_data.recipes import RECIPES, SUBSETS
+from avsl_data.sources import SOURCES
 from avsl_data.splits import COLUMNS, HeldOut, Split, SplitRequest, make_split
 
 
@@ -91,12 +92,15 @@ def split_files(
     return Split(split.table, {**split.about, "sources": sources})
 
 
-def _digest(name: str) -> str:
+def _digest(name: str) -> str | dict[str, str]:
+    """Return the SHA-256 of a held-out set; of each published file if it is made of several."""
     listed = LISTS.get(ALIASES.get(name, name))
     if listed is not None:
         return listed.sha256
-    path = Path(name)
-    return sha256_of(path) if path.is_file() else ""
+    if name in TEST_SOURCES:
+        files = {key: remote.sha256 for key, remote in SOURCES[name].REMOTES.items()}
+        return files if len(files) > 1 else next(iter(files.values()))
+    return sha256_of(Path(name))
 
 
 def read_own(path: Path) -> pa.Table:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from avsl_data.clip_table import ClipTable, codes_of
 from avsl_data.errors import DataInputError, unknown_name
 from avsl_data.recipes import (
+    LABELED,
     OUT,
     RECIPES,
     SUBSETS,
@@ -164,8 +165,8 @@ def make_split(recipe_name: str, catalogs: Sequence[Catalog], request: SplitRequ
     Raises
     ------
     DataInputError
-        If the recipe or the leakage rule is unknown, a budget cannot be met, or ``leakage="error"`` finds a
-        leak.
+        If the recipe or the leakage rule is unknown, a budget cannot be met, ``leakage="error"`` finds a
+        leak, or no labelled clip is left.
     """
     lists = request.lists or {}
     recipe = recipe_named(recipe_name, list(lists))
@@ -220,6 +221,12 @@ def _without_leaks(
             "leave --leakage out to exclude them"
         )
     keep = (train & ~duplicate & (allowed | ~leak)) | own_test
+    labeled = codes == SUBSETS.index(LABELED)
+    if labeled.any() and not (labeled & keep).any():
+        raise DataInputError(
+            f"every labelled clip is of a held-out video ({', '.join(leaks_by)}): a model cannot learn from "
+            "boxes that it is tested on; hold out another set, or take labelled clips from another catalog"
+        )
     keep &= ~own_test | _first_of_each(clips * len(SUBSETS) + codes, own_test)
     about["params"]["leakage"] = request.leakage
     about["seed"] = request.seed

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from avsl_data.errors import DataInputError
-from avsl_data.ids import check_clip_id, start_of, video_id_of
+from avsl_data.ids import normalise, start_of, video_id_of
 from avsl_data.remotes import Remote
 from avsl_data.sources.published import read_annotations
 from avsl_data.sources.source import CatalogClip, ClipBoxes, Inputs
@@ -48,14 +48,14 @@ def clip_files(folder: Path) -> dict[str, Path]:
     Raises
     ------
     DataInputError
-        If a video file is not named by a clip id, or two files have the same one.
+        If a video file is not named by a clip id in any spelling, or two files have the same one.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix not in CLIP_SUFFIXES:
             continue
         try:
-            clip_id = check_clip_id(path.stem)
+            clip_id = normalise(path.stem)
         except DataInputError as error:
             raise DataInputError(
                 f"{path}: {error}. Rename it, or move it elsewhere; a start of 000000 will do"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsl_data.__main__ import main
+from avsl_data.annotations import build_annotations, write_annotations
 from avsl_data.audit import SCHEMA, facts_of, find_leaks
 from avsl_data.catalog import write_catalog
 from avsl_data.errors import DataInputError
@@ -234,6 +235,23 @@ def test_other_formats(shared: Path, tmp_path: Path) -> None:
         assert facts_of(load(str(path), mirror)).clips == clips
     leak = find_leaks(load(str(tmp_path / "c.parquet")), load("vggss", mirror))
     assert (leak.same_clip, leak.covered) == (5158, None)
+
+
+def test_the_videos_of_a_test_set_in_a_file(shared: Path, tmp_path: Path) -> None:
+    """Pairs are of the videos of both their clips; ids that do not tell their video are refused."""
+    mirror = shared / "mirror"
+    inputs = Inputs(mirror=mirror)
+    path = tmp_path / "a.json"
+    write_annotations(path, build_annotations(SOURCES["vggss-extended"].boxes(inputs), "vggss-extended"))
+    found = load(str(path), mirror).table
+    catalog = load("vggss-extended", mirror).table
+    for column in ("clip_id", "video_id"):
+        assert set(found[column].to_pylist()) == set(catalog[column].to_pylist())
+    assert set(found["label"].to_pylist()) == {clip.label for clip in SOURCES["vggss"].boxes(inputs)} | {""}
+    for name in ("avsbench-s4", "avsbench-ms3", "is3", "vpo-ms"):
+        write_annotations(path, build_annotations(SOURCES[name].boxes(inputs), name))
+        with pytest.raises(DataInputError, match=r"a\.json: the id .* does not tell its video"):
+            load(str(path), mirror)
 
 
 def test_names(tmp_path: Path) -> None:

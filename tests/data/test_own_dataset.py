@@ -17,6 +17,7 @@ from PIL import Image
 from avsl_data.__main__ import main
 from avsl_data.decode import ffmpeg_executable
 from avsl_data.own_videos import own_clips, own_id
+from avsl_data.split_files import read_subset
 
 TABLE = """label,y1,x1,y0,x0,file,who
 "dog, barking",1.0,0.5,0.5,0.25,My dog (1).mp4,A
@@ -181,3 +182,28 @@ def test_two_videos_of_one_id(videos: Path, make_video: Callable[..., Path]) -> 
     make_video(videos / "again" / "1aDnyPubxdY_000118.mp4", 1)
     with pytest.raises(DataInputError, match="are the same clip"):
         own_clips(videos)
+
+
+def test_a_published_video_is_known_by_any_name(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    """Clips in other spellings and whole videos under YouTube's id leave a training that tests on them."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    names = ("1aDnyPubxdY_118000_128000", "3JYjNHFJfO4", "-_MP_kQ_-w-,30", "7tMPoaU2oL4_000000", "my dog")
+    for name in names:
+        make_video(folder / f"{name}.mp4", 2)
+    clips = {clip.path.stem: clip.clip_id for clip in own_clips(folder)}
+    assert [clips[name] for name in names[:4]] == [
+        "1aDnyPubxdY_000118",
+        "3JYjNHFJfO4_000000",
+        "-_MP_kQ_-w-_000030",
+        "7tMPoaU2oL4_000000",
+    ]
+    assert main(["dataset", str(folder), "--out", str(tmp_path / "mine"), "--frame-time", "0.5"]) == 0
+    test = tmp_path / "test.txt"
+    test.write_text("1aDnyPubxdY,1\n3JYjNHFJfO4_000200\n-_MP_kQ_-w-_000030\n")
+    (tmp_path / "own.csv").write_text("".join(f"{clip_id},unlabeled\n" for clip_id in clips.values()))
+    out = tmp_path / "s.parquet"
+    split = ["split", "own", "--catalog", str(tmp_path / "mine" / "catalog.parquet"), "--held-out", str(test)]
+    assert main([*split, "--assign", str(tmp_path / "own.csv"), "--out", str(out)]) == 0
+    left = read_subset(out, "unlabeled")
+    assert left == {"7tMPoaU2oL4_000000", clips["my dog"]}

@@ -103,11 +103,14 @@ def test_sides_are_disjoint_and_no_order_counts(
 def test_test_sets_of_the_study_are_held_out(clips: list[CatalogClip], held: set[int]) -> None:
     videos = {f"video{video:06d}" for video in held}
     other = HeldOut("other", pa.array(sorted(videos), pa.string()))
-    split = make_split("by-hash", [clips], SplitRequest(held_out=(other,)))
     alone = _subsets(make_split("by-hash", [clips], SplitRequest()))
-    gone = {
-        clip_id for clip_id, subset in alone.items() if subset == "labeled" and video_id_of(clip_id) in videos
-    }
+    labeled = {clip_id for clip_id, subset in alone.items() if subset == "labeled"}
+    gone = {clip_id for clip_id in labeled if video_id_of(clip_id) in videos}
+    if gone == labeled != set():
+        with pytest.raises(DataInputError, match="every labelled clip is of a held-out video"):
+            make_split("by-hash", [clips], SplitRequest(held_out=(other,)))
+        return
+    split = make_split("by-hash", [clips], SplitRequest(held_out=(other,)))
     assert _subsets(split) == {clip_id: subset for clip_id, subset in alone.items() if clip_id not in gone}
     assert split.about["removed"]["leak"] == sorted(gone)
     assert split.about["leaks_by"] == {"this split": 0, "other": len(gone)}
@@ -196,7 +199,7 @@ def test_the_file_says_how_it_was_made(catalogs: dict[str, Path], mirror: Path, 
         "--catalog",
         str(catalogs["10k@ezvsl"]),
     ]
-    given += ["--held-out", "vggsound-test", "--held-out", str(catalogs["flickr"]), "--mirror", str(mirror)]
+    given += ["--held-out", "avsbench-s4", "--held-out", str(catalogs["flickr"]), "--mirror", str(mirror)]
     assert main([*given, "--labels", "256", "--seed", "3", "--out", str(out)]) == 0
     about = json.loads(pq.read_schema(out).metadata[b"avsl"])
     assert (about["recipe"], about["seed"]) == ("vggss-semi", 3)
@@ -208,25 +211,32 @@ def test_the_file_says_how_it_was_made(catalogs: dict[str, Path], mirror: Path, 
         "held_out",
     ]
     assert about["sources"][0] == {"catalog": "vggss", "clips": 5158, "sha256": sha256_of(catalogs["vggss"])}
-    assert about["sources"][2]["held_out"] == "vggsound-test"
-    # VGG-SS is all of VGGSound's test split: with that held out, no labelled clip would be left.
-    assert "labeled" not in about["counts"]
-    assert about["leaks_by"]["vggsound-test"] >= 2500
+    digests = {key: remote.sha256 for key, remote in SOURCES["avsbench-s4"].REMOTES.items()}
+    assert about["sources"][2] == {"held_out": "avsbench-s4", "videos": 740, "sha256": digests}
+    assert len(digests) == 2
+    assert about["leaks_by"]["avsbench-s4"] > 0
     first = out.read_bytes()
     assert main([*given, "--labels", "256", "--seed", "3", "--out", str(out)]) == 0
     assert out.read_bytes() == first
+    # VGG-SS is all of VGGSound's test split: with that held out, no labelled clip would be left.
+    out.unlink()
+    assert main([*given, "--held-out", "vggsound-test", "--out", str(out)]) == 2
+    assert not out.exists()
 
 
 def test_a_file_of_one_s_own(tmp_path: Path) -> None:
     catalog = tmp_path / "c.parquet"
-    write_catalog([_clip(1, 0), _clip(1, 1), _clip(2, 0), _clip(3, 0)], "mine", 1, catalog)
+    write_catalog([_clip(1, 0), _clip(1, 1), _clip(2, 0), _clip(3, 0), _clip(4, 0)], "mine", 1, catalog)
     mine = tmp_path / "mine.csv"
     mine.write_text("video000001_000000,labeled\r\nvideo000001_000001,test\nvideo000002_000000,unlabeled\n")
+    with mine.open("a") as file:
+        file.write("video000004_000000,labeled\n")
     out = tmp_path / "s.parquet"
     assert main(["split", "own", "--catalog", str(catalog), "--assign", str(mine), "--out", str(out)]) == 0
     assert pq.read_table(out).to_pylist() == [
         {"clip_id": "video000001_000001", "subset": "test"},
         {"clip_id": "video000002_000000", "subset": "unlabeled"},
+        {"clip_id": "video000004_000000", "subset": "labeled"},
     ]
     about = json.loads(pq.read_schema(out).metadata[b"avsl"])
     assert about["removed"] == {
@@ -235,7 +245,7 @@ def test_a_file_of_one_s_own(tmp_path: Path) -> None:
         "not_assigned": ["video000003_000000"],
     }
     assert about["sources"][1] == {"assign": "mine.csv", "sha256": sha256_of(mine)}
-    assert read_own(out).num_rows == 2  # a split of this project is such a file, too
+    assert read_own(out).num_rows == 3  # a split of this project is such a file, too
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from avsl_data.annotations import build_annotations
 from avsl_data.catalog import write_catalog
+from avsl_data.copies import find_clips
 from avsl_data.errors import DataInputError
 from avsl_data.ids import start_of, video_id_of
 from avsl_data.sources import SOURCES, source_named
@@ -171,6 +172,22 @@ def test_folder_keeps_annotated_clips_without_a_file(tmp_path: Path) -> None:
         ("abc_000000", "dog", None),
         ("gone_000002", "dog", None),
     ]
+
+
+def test_folder_takes_every_spelling_of_a_clip_id(tmp_path: Path) -> None:
+    """A training clip in another spelling must not hide whose video it is."""
+    for name in ("1aDnyPubxdY_118000_128000.mp4", "3JYjNHFJfO4,363.webm", "6zlMP_kQ_-w_000030.mkv"):
+        (tmp_path / name).touch()
+    clips = SOURCES["folder"].catalog(Inputs(clips=tmp_path))
+    assert [(clip.clip_id, clip.video_id, clip.start_s) for clip in clips] == [
+        ("1aDnyPubxdY_000118", "1aDnyPubxdY", 118.0),
+        ("3JYjNHFJfO4_000363", "3JYjNHFJfO4", 363.0),
+        ("6zlMP_kQ_-w_000030", "6zlMP_kQ_-w", 30.0),
+    ]
+    assert set(find_clips(tmp_path)) == {clip.clip_id for clip in clips}  # what the download looks for
+    (tmp_path / "1aDnyPubxdY_000118.mp4").touch()
+    with pytest.raises(DataInputError, match="are the same clip: keep one of them"):
+        SOURCES["folder"].catalog(Inputs(clips=tmp_path))
 
 
 def test_folder_names_are_checked(tmp_path: Path) -> None:

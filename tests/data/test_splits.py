@@ -21,7 +21,7 @@ from avsl_data.sources import SOURCES
 from avsl_data.sources.source import CatalogClip, Inputs
 from avsl_data.split_files import read_subset, write_split
 from avsl_data.split_order import parse_budget, stratified_order
-from avsl_data.splits import Split, SplitRequest, make_split
+from avsl_data.splits import HeldOut, Split, SplitRequest, make_split
 
 LABELS = "abcd"
 
@@ -266,3 +266,15 @@ def test_the_file(tmp_path: Path) -> None:
 
 def test_every_recipe_says_what_it_does() -> None:
     assert all(isinstance(recipe, Recipe) and recipe.summary for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_study_whose_labelled_clips_are_all_held_out_is_refused(seed: int) -> None:
+    clips = [_clip(k, 0, "a", "train" if k < 8 else "test") for k in range(12)]
+    request = SplitRequest(seed, labels=1.0)
+    trained = pa.array([clip.video_id for clip in clips[:8]])
+    some = dataclasses.replace(request, held_out=(HeldOut("some", trained.slice(1)),))
+    assert len(_subset(make_split("demo-semi", [clips], some), "labeled")) == 1
+    every = dataclasses.replace(request, held_out=(HeldOut("every", trained),))
+    with pytest.raises(DataInputError, match=r"every labelled clip is of a held-out video \(.*every\)"):
+        make_split("demo-semi", [clips], every)
