@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import textwrap
 import time
@@ -21,7 +22,8 @@ _SLOW_S = 2.0
 """Seconds after which a person wonders whether anything is happening."""
 _BAR_S, _LINE_S = 0.2, 10.0
 """Seconds between two drawings of the bar on a terminal, and between two lines of a log."""
-_BAR_WIDTH = 30
+_BAR_WIDTH, _BAR_LEAST, _BAR_TEXT = 30, 5, 40
+"""Characters of the bar, of the shortest that says anything, and of what stands beside it."""
 
 _ANSWERS = {
     "ceiling": "ceiling",
@@ -161,9 +163,12 @@ def progress_line() -> Callable[[int, int], None]:
         left = (now - started) / done * (total - done)
         text = f"{done} of {total} clips, {left:.0f} s left" if done < total else f"{done} of {total} clips"
         if watched:
-            filled = _BAR_WIDTH * done // total
-            bar = "#" * filled + "." * (_BAR_WIDTH - filled)
-            print(f"\r[{bar}] {text:<40}", end="\n" if over else "", file=sys.stderr, flush=True)
+            columns = shutil.get_terminal_size().columns  # a line that wraps would stay
+            width = min(_BAR_WIDTH, columns - _BAR_TEXT - 4)
+            filled = width * done // total
+            bar = f"[{'#' * filled}{'.' * (width - filled)}] " if width >= _BAR_LEAST else ""
+            line = f"{bar}{text:<{_BAR_TEXT}}"[: columns - 1]
+            print(f"\r{line}", end="\n" if over else "", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
 

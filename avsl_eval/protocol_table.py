@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from avsl_eval.errors import EvalInputError, unknown_name
+from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.protocol import Protocol, ProtocolSuite
 
 TAU = 0.03
@@ -306,17 +306,20 @@ def get_protocol(name: str) -> Protocol:
     Raises
     ------
     EvalInputError
-        If there is none; the message suggests the nearest name and lists all.
+        If there is none; the message suggests the nearest name and lists all. If it names a suite.
 
     Examples
     --------
     >>> get_protocol("ezvsl").comparison
     '>='
     """
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise unknown_name("protocol", name, PROTOCOLS) from None
+    if name in SUITES:
+        raise EvalInputError(
+            f"{name} is a suite of protocols, and one is needed here: {first_few(SUITES[name].protocols, 20)}"
+        )
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
 def expand(

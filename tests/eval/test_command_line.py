@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avsl_eval import Accumulator, cli_score, evaluate_all
+from avsl_eval import Accumulator, cli_score, evaluate, evaluate_all
 from avsl_eval.__main__ import main
 from avsl_eval.cli_score import progress_line
 from avsl_eval.errors import EvalInputError
@@ -63,6 +64,24 @@ def test_progress_in_a_log_is_a_line_at_times(
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("5 of 10 clips, ")
     assert second == "10 of 10 clips"
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(200, True), (60, True), (46, False), (20, False)])
+def test_progress_on_a_terminal_is_one_line(
+    columns: int, bar: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(cli_score, "_SLOW_S", 0)
+    monkeypatch.setattr(cli_score, "_BAR_S", 0)
+    show = progress_line()
+    show(5, 10)
+    show(10, 10)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    drawn = said.removesuffix("\n").split("\r")[1:]
+    assert [len(line) < columns for line in drawn] == [True, True]
+    assert [line.startswith("[#") for line in drawn] == [bar, bar]
 
 
 @pytest.mark.parametrize(
@@ -139,3 +158,10 @@ def test_a_list_of_clips_is_no_test_set(predictions: Path, tmp_path: Path, capsy
     paths = ["--predictions", str(predictions), "--annotations", str(tmp_path / "pairs.csv")]
     assert main(["score", *paths, "--protocol", "lvs", "--out", str(tmp_path / "s.json")]) == 2
     assert "a list of clips changes a test set: --only or --extended" in capsys.readouterr().err
+
+
+def test_a_suite_is_not_a_protocol(predictions: Path, annotations: Path) -> None:
+    with pytest.raises(
+        EvalInputError, match=r"strict is a suite of protocols, .*: strict-median, strict-adaptive"
+    ):
+        evaluate(predictions, annotations, "strict")
