@@ -12,6 +12,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ _FREE_BYTES: Final = 1 << 26
 """What may come out of any archive before `MAX_RATIO` counts."""
 
 _CHUNK_BYTES: Final = 1 << 20
+_LENGTH: Final = re.compile(rb"[0-9]{1,7}")
+_SIZE: Final = re.compile(r"[0-9]{1,18}")
 _BLOCK: Final = tarfile.BLOCKSIZE
 _MAGIC: Final[dict[bytes, Callable[[IO[bytes]], IO[bytes]]]] = {
     b"\x1f\x8b": lambda raw: cast("IO[bytes]", gzip.GzipFile(fileobj=raw)),
@@ -117,7 +120,7 @@ class TarStream:
                 raise ArchiveFaultError(f"more than {MAX_MEMBERS} members")
             if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 records = _pax(self._small(info, count))
-                name, size = records.get("path", name), _number(records.get("size"), size)
+                name, size = records.get("path", name), _size(records.get("size"), size, count)
             elif info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE):
                 text = self._small(info, count)
                 if info.type == tarfile.GNUTYPE_LONGNAME:
@@ -132,14 +135,15 @@ class TarStream:
                     self._skip(self._unread, count)
                     self._skip(-member.size % _BLOCK, count)
                 else:
-                    self._pass_over(info, member.size, count)
+                    self._pass_over(info, member, count)
 
-    def _pass_over(self, info: tarfile.TarInfo, size: int, count: int) -> None:
+    def _pass_over(self, info: tarfile.TarInfo, member: Member, count: int) -> None:
         kind = "folder" if info.isdir() else "link" if info.islnk() or info.issym() else "device"
         kind = "sparse file" if info.type == tarfile.GNUTYPE_SPARSE else kind
         self.skipped[kind] = self.skipped.get(kind, 0) + 1
         if kind == "sparse file":
-            self._skip(size + (-size % _BLOCK), count)
+            self._require(member, count)
+            self._skip(member.size + (-member.size % _BLOCK), count)
 
     def read(self, limit: int = _CHUNK_BYTES) -> bytes:
         """Return the next bytes of the member that was yielded last; none at its end.
@@ -216,7 +220,7 @@ def _pax(content: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
     while content:
         digits, _, _ = content.partition(b" ")
-        if not digits.isdigit() or not 0 < int(digits) <= len(content):
+        if not _LENGTH.fullmatch(digits) or not 0 < int(digits) <= len(content):
             break
         record, content = content[len(digits) + 1 : int(digits) - 1], content[int(digits) :]
         key, _, value = record.partition(b"=")
@@ -224,5 +228,10 @@ def _pax(content: bytes) -> dict[str, str]:
     return records
 
 
-def _number(text: str | None, default: int | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else default
+def _size(text: str | None, default: int | None, count: int) -> int | None:
+    """Read the size of an extended header; nobody knows where a member without a number ends."""
+    if text is None:
+        return default
+    if not _SIZE.fullmatch(text):
+        raise ArchiveFaultError(f"an extended header after {count - 1} members whose size is no number")
+    return int(text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -257,6 +259,40 @@ def test_sizes_that_are_only_declared(tmp_path: Path, clip: bytes, kind: str) ->
     archive = open_archive(tmp_path / "a.tar", IDS, tmp_path / "clips", key_of)
     assert list(archive.members) == IDS[:1]
     assert message in str(archive.fault)
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return an extended header with one record, whose length counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = next(n for n in range(rest, rest + 9) if n == rest + len(str(n)))
+    record = b"%d %s=%s\n" % (length, key, value)
+    return _header("x", len(record), tarfile.XHDTYPE) + record + bytes(-len(record) % tarfile.BLOCKSIZE)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (_record(b"size", "²".encode()), "whose size is no number"),
+        (_record(b"size", b"9" * 5000), "whose size is no number"),
+        (_record(b"size", b"-512"), "whose size is no number"),
+        (
+            _header("x", 5000, tarfile.XHDTYPE) + b"9" * 5120,
+            r"declares|ends inside",
+        ),  # a record's length without an end
+        (_header("x", 1 << 70, tarfile.GNUTYPE_SPARSE), r"declares|ends inside"),
+    ],
+)
+def test_numbers_that_are_none_and_numbers_without_end(
+    packed: bool, more: bytes, fault: str, clip: bytes, tmp_path: Path
+) -> None:
+    content = _header(f"{IDS[0]}.mp4", len(clip)) + clip + bytes(-len(clip) % tarfile.BLOCKSIZE) + more
+    content += _header(f"{IDS[1]}.mp4", 1 << 70)
+    path = tmp_path / "a.tar"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    rows = get(path, IDS[:2], tmp_path)
+    assert (rows[IDS[0]].status, rows[IDS[1]].reason) == ("ok", "missing")
+    assert re.search(fault, str(rows[IDS[1]].detail))
 
 
 def test_an_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
