@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CORES ?= 2
 WORKERS ?= 2
+OUT ?= sheet.html
 BIN := .venv/bin
 STAMP := .venv/.installed
 SNAKEFILES := Snakefile rules
@@ -10,7 +11,7 @@ DEMO_RESULTS := $(patsubst %,results/%_demo.json,supervised supervised+con hard-
 
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: help demo test test-slurm lint bench browser clean
+.PHONY: help demo sheet test test-slurm lint bench browser clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +20,13 @@ demo: $(STAMP)  ## render, download, train and score the demo; show its table an
 	@$(BIN)/snakemake --cores $(CORES) demo --prioritize results/xpl_demo.json
 	@$(BIN)/avsl-eval summary $(DEMO_RESULTS)
 	@echo "Page: $(CURDIR)/results/report_demo.html"
+
+sheet: $(STAMP)  ## draw your clips with their boxes: CLIPS=FOLDER ANNOTATIONS=JSON [OUT=sheet.html]
+	@[ -n "$(CLIPS)" ] && [ -n "$(ANNOTATIONS)" ] \
+	  || { echo "usage: make sheet CLIPS=FOLDER ANNOTATIONS=JSON [OUT=sheet.html]; JSON as vggss.json" >&2; exit 2; }
+	@$(BIN)/snakemake --cores $(CORES) data/sample/sheet.jpg \
+	  --config "sample_clips=$(CLIPS)" "sample_annotations=$(ANNOTATIONS)"
+	@$(BIN)/avsl-data sheet --shards data/sample/shards --annotations data/sample/annotations.json --out "$(OUT)"
 
 test: lint  ## every check and every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup

@@ -104,6 +104,44 @@ class Plan:
         """Return the annotations that a data set's shards hold: one file, or none without boxes."""
         return [f"data/{dataset}/annotations.json"] if self.study.datasets[dataset].boxes else []
 
+    def hub_inputs(self, dataset: str) -> dict[str, list[str]]:
+        """Return what a data set's folder for `datasets` is made of, by name.
+
+        The splits are those that divide this data set's catalog and no other one, or this one and further,
+        unlabelled ones: the first catalog is the annotated one.
+
+        Raises
+        ------
+        StudyError
+            There is no such data set.
+        """
+        self.study.check("datasets", dataset)
+        first = f"data/{dataset}/catalog.parquet"
+        recipes = {
+            split.recipe: f"data/{owner}/splits/{split.recipe}.parquet"
+            for owner, split in self.split_owners().items()
+            if self.catalogs(owner)[0] == first
+        }
+        return {
+            "shards": self.shards([dataset]),
+            "splits": list(recipes.values()),
+            "annotations": self.boxes(dataset),
+        }
+
+    def hub_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data hub`` for a data set."""
+        inputs = self.hub_inputs(dataset)
+        return [
+            *self.shard_options([dataset]),
+            *_each("--split", inputs["splits"]),
+            *_each("--annotations", inputs["annotations"]),
+            *("--source", self.study.datasets[dataset].source),
+        ]
+
+    def sheet_options(self, dataset: str) -> list[str]:
+        """Return the options of ``avsl-data sheet`` for a data set."""
+        return [*self.shard_options([dataset]), *_each("--annotations", self.boxes(dataset))]
+
     def run_file(self, experiment: str, testset: str, seed: int | str, file: str) -> str:
         """Return the path of a file of the run whose model predicts a test set."""
         return f"runs/{self.study.testsets[testset].trainset}/{experiment}/seed{seed}/{file}"

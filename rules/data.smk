@@ -153,3 +153,47 @@ rule subset_annotations:
     shell:
         "avsl-data annotations {params.source} --out {output.annotations} {params.options:q}"
         " --split {input.split} --subset {wildcards.subset} &> {log}"
+
+
+rule hub:
+    input:
+        unpack(lambda w: or_exit(plan.hub_inputs, w.dataset)),
+    output:
+        card="data/{dataset}/hub/README.md",
+    log:
+        "logs/data/{dataset}/hub.log",
+    benchmark:
+        "logs/data/{dataset}/hub.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        folder=subpath(output.card, parent=True),
+        options=lambda w: plan.hub_options(w.dataset),
+    message:
+        "Write the folder of {wildcards.dataset} for `datasets`"
+    shell:
+        "avsl-data hub --out {params.folder} {params.options:q} &> {log}"
+
+
+rule sheet:
+    input:
+        shards=lambda w: or_exit(plan.hub_inputs, w.dataset)["shards"],
+        annotations=lambda w: plan.boxes(w.dataset),
+    output:
+        sheet="data/{dataset}/sheet.{kind}",
+    log:
+        "logs/data/{dataset}/sheet.{kind}.log",
+    benchmark:
+        "logs/data/{dataset}/sheet.{kind}.benchmark.tsv"
+    wildcard_constraints:
+        kind="jpg|png|html",
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        options=lambda w: plan.sheet_options(w.dataset),
+    message:
+        "Draw frames and boxes of {wildcards.dataset}"
+    shell:
+        "avsl-data sheet --out {output.sheet} {params.options:q} &> {log}"
