@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.drawn import DrawnTruth
-from avsl_eval.maps import mask_of, normalise, rank_of, rescale
+from avsl_eval.maps import compared, mask_of, normalise, rank_of, rescale
 from avsl_eval.protocol import Protocol
 from avsl_eval.selection import neighbours_at, sorted_samples
 
@@ -52,11 +52,6 @@ class Rule:
     singles: tuple[Protocol, ...] = ()
 
 
-def count_rows(masks: NDArray[np.bool_]) -> Ints:
-    """Count the true pixels of masks [n, P]: int [n]."""
-    return np.array([np.count_nonzero(mask) for mask in masks], np.intp)
-
-
 class Chunk:
     """The maps of a chunk, upsampled in one way; one of them is selected at a time."""
 
@@ -64,8 +59,9 @@ class Chunk:
         self, x: Float32, truths: Sequence[DrawnTruth], inside: NDArray[np.bool_], rules: Sequence[Rule]
     ) -> None:
         self._all, self._truths, self._all_inside = x, truths, inside
-        self._low, self._high = x.min(axis=1), x.max(axis=1)
         n, pixels = x.shape
+        self._low, self._top = x.min(axis=1), x.argmax(axis=1)
+        self._high = x[np.arange(n), self._top]
         self._ranks: dict[str, Ints] = {}
         for rule in rules:
             protocol = rule.protocol
@@ -81,11 +77,9 @@ class Chunk:
             five[:, 0, 0], five[:, 0, 4] = self._low, self._high
             five[:, 0, 1:4] = neighbours_at(x, samples, self._ranks[name])
         self._decided = {r.protocol.name: self._decide(r.protocol) for r in rules if r.kind == "rank"}
-        self._tops: Float32 | None = None
-        if any(rule.protocol.confidence == "top_quarter" for rule in rules):
-            quarter = pixels - max(1, pixels // TOP_QUARTER)
-            self._tops = np.partition(x, quarter, axis=1)[:, quarter:]
+        self._confidences: dict[tuple[Any, ...], Float64] = {}
         self._above: dict[tuple[str, bool], tuple[Ints, Ints]] = {}
+        self._processed: dict[tuple[Any, ...], Float32] = {}
         self._many = sum(len(rule.cuts) for rule in rules) > _FEW_CUTS
 
     def _decide(self, protocol: Protocol) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -109,56 +103,101 @@ class Chunk:
     def select(self, k: int) -> None:
         """Turn to one map of the chunk."""
         self._k, self._x, self._truth = k, self._all[k], self._truths[k]
-        truth = self._truth
-        # With many cuts it pays to gather the true pixels once; with a few, to compare all.
-        self._inside = self._x.take(truth.pixels) if self._many else None
+        self._inside: Float32 | None = None
         self._counted: dict[tuple[str, float], tuple[float, float]] = {}
-        self._processed: dict[tuple[Any, ...], Float32] = {}
-        self.ties = 0
 
     def pointing(self) -> Float64:
         """Return the share of each map's largest pixels that lie on g > 0, float64 [n]."""
         n, pixels = self._all.shape
-        flat = np.flatnonzero(self._all == self._high[:, None])  # ten times as fast as in two dimensions
-        rows, hits = flat // pixels, self._all_inside.ravel()[flat]
-        found: Float64 = np.bincount(rows, weights=hits, minlength=n) / np.bincount(rows, minlength=n)
+        found: Float64 = self._all_inside[np.arange(n), self._top].astype(np.float64)
+        for k, (x, first, high) in enumerate(zip(self._all, self._top.tolist(), self._high, strict=True)):
+            if first + 1 < pixels and x[first + 1 :].max() == high:  # several share the maximum
+                top = x == high
+                found[k] = np.count_nonzero(top & self._all_inside[k]) / np.count_nonzero(top)
         return found
 
-    def confidence(self, protocol: Protocol) -> float:
-        """Return what ranks the clip, NaN where the rule does not say."""
+    def confidence(self, protocol: Protocol) -> Float64:
+        """Return what ranks the clips, float64 [n]; NaN where the rule does not say."""
+        key = (protocol.confidence, protocol.scale, protocol.offset, protocol.sigmoid)
+        if key not in self._confidences:
+            self._confidences[key] = self._confidence(protocol)
+        return self._confidences[key]
+
+    def _confidence(self, protocol: Protocol) -> Float64:
+        n, pixels = self._all.shape
         if protocol.confidence == "stored":
-            return float("nan")
-        values = self._high[self._k : self._k + 1]
-        if self._tops is not None and protocol.confidence == "top_quarter":
-            values = self._tops[self._k]
-        return float(rescale(values, protocol).mean(dtype=np.float64))
+            return np.full(n, np.nan)
+        if protocol.confidence == "max":
+            return rescale(self._high, protocol).astype(np.float64, copy=False)
+        quarter = pixels - max(1, pixels // TOP_QUARTER)
+        tops = [np.partition(x, quarter)[quarter:] for x in self._all]
+        return np.array([rescale(top, protocol).mean(dtype=np.float64) for top in tops])
+
+    def ranked(self, protocol: Protocol) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Count the masks of a rank rule, of all maps at once.
+
+        Parameters
+        ----------
+        protocol
+            The rule.
+
+        Returns
+        -------
+        intersection, false_positive : float64 [n]
+            Of the maps without ties at the threshold, whose mask's area is known; 0 for the others.
+        open : bool [n]
+            The others: `masks` counts them one by one.
+        """
+        simple, empty, _ = self._decided[protocol.name]
+        if not simple.any():
+            return np.zeros(len(simple)), np.zeros(len(simple)), ~simple & ~empty
+        strictly = protocol.comparison == ">" and not protocol.exact_area
+        key = protocol.threshold, strictly
+        if key not in self._above:
+            covered, double = np.empty((2, len(simple)), np.intp)
+            compare = np.greater if strictly else np.greater_equal
+            thresholds = self._five[protocol.threshold][:, 0, 2]
+            for k, (x, t, truth) in enumerate(zip(self._all, thresholds, self._truths, strict=True)):
+                mask = compare(x, t)
+                covered[k] = double[k] = np.count_nonzero(mask & truth.inside)
+                if truth.double is not None:
+                    double[k] = np.count_nonzero(mask & truth.double)
+            self._above[key] = covered, covered + double
+        covered, twice = self._above[key]
+        area = self._all.shape[1] - self._ranks[protocol.threshold] - strictly
+        return simple * (twice / 2), simple * (area - covered).astype(np.float64), ~(simple | empty)
+
+    def ties(self, protocol: Protocol) -> Ints:
+        """Count the other pixels of each map that equal a rank rule's threshold, int [n]."""
+        found = np.zeros(len(self._all), np.intp)
+        for k in np.flatnonzero(self._decided[protocol.name][2]).tolist():
+            self.select(k)
+            found[k] = np.count_nonzero(self._p(protocol) == self._ranked_p(protocol)) - 1
+        return found
 
     def masks(self, rule: Rule) -> tuple[Any, Any]:
         """Return intersections and false positives of the selected map's masks."""
         protocol = rule.protocol
-        self.ties = 0
         if rule.kind == "cut":
             counted = [self._cut(cut) for cut in rule.cuts]
-            return [c[0] for c in counted], [c[1] for c in counted]
-        if rule.kind == "rank":
-            simple, empty, tied = (flags[self._k] for flags in self._decided[protocol.name])
-            if empty:
-                return 0.0, 0.0
-            if tied:
-                self.ties = int(np.count_nonzero(self._p(protocol) == self._ranked_p(protocol))) - 1
-            if simple:
-                return self._ranked(protocol)
-            rank = int(self._ranks[protocol.threshold][self._k])
-            return self._count(mask_of(self._p(protocol), protocol, rank))
-        counted = [self._count(self._plain_mask(protocol, single)) for single in rule.singles]
+        elif rule.kind == "rank":
+            counted = [self._count(self._tied_mask(protocol))]
+        else:
+            counted = [self._count(self._plain_mask(protocol, single)) for single in rule.singles]
         return [c[0] for c in counted], [c[1] for c in counted]
+
+    def _tied_mask(self, protocol: Protocol) -> NDArray[np.bool_]:
+        p = self._p(protocol)
+        if protocol.exact_area:
+            return mask_of(p, protocol, int(self._ranks[protocol.threshold][self._k]))
+        return compared(p, self._ranked_p(protocol), protocol)
 
     def _plain_mask(self, protocol: Protocol, single: Protocol) -> NDArray[np.bool_]:
         p = self._p(protocol)
         if not protocol.floor_at_median or (single.threshold_value or 0) <= 0 or np.isnan(p[0]):
             return mask_of(p, single, p.size // 2)
         # What is set to 0 is below a positive threshold: the mask is above the median and the threshold.
-        unfloored = mask_of(p, replace(single, floor_at_median=False), p.size // 2)
+        unfloored = compared(p, np.float32(single.threshold_value or 0), single)
         return unfloored & (p >= self._ranked_p(protocol))
 
     def _ranked_p(self, protocol: Protocol) -> np.float32:
@@ -167,26 +206,12 @@ class Chunk:
         p: np.float32 = normalise(rescale(five, protocol), protocol.normalisation, protocol.constant)[0, 0, 2]
         return p
 
-    def _ranked(self, protocol: Protocol) -> tuple[float, float]:
-        """Count the mask of a rank rule without ties at its threshold: its area is known."""
-        strictly = protocol.comparison == ">" and not protocol.exact_area
-        key = protocol.threshold, strictly
-        if key not in self._above:  # for all maps of the chunk at once
-            t = self._five[protocol.threshold][:, 0, 2, None]
-            mask = self._all > t if strictly else self._all >= t
-            covered = count_rows(mask & self._all_inside)
-            double = covered
-            if self._truths[0].double is not None:
-                double = count_rows(mask & np.stack([t.double for t in self._truths if t.double is not None]))
-            self._above[key] = covered, covered + double
-        covered, twice = (counts[self._k] for counts in self._above[key])
-        area = self._x.size - int(self._ranks[protocol.threshold][self._k]) - strictly
-        return float(twice) / 2, float(area - covered)
-
     def _covered(self, compare: Any, value: np.float32) -> tuple[float, float]:
         """Count the true pixels that compare with a value, plainly and weighted by g."""
         truth = self._truth
-        if self._inside is not None:
+        if self._many:  # with many cuts it pays to gather the true pixels once; with a few, to compare all
+            if self._inside is None:
+                self._inside = self._x.take(truth.pixels)
             covered = weighted = float(np.count_nonzero(compare(self._inside, value)))
         else:
             covered = weighted = float(np.count_nonzero(compare(self._x, value) & truth.inside))
@@ -213,7 +238,7 @@ class Chunk:
     def _p(self, protocol: Protocol) -> Float32:
         """Return the selected map, processed in full."""
         constant = protocol.constant if self._low[self._k] == self._high[self._k] else ""
-        key = (protocol.scale, protocol.offset, protocol.sigmoid, protocol.normalisation, constant)
+        key = (self._k, protocol.scale, protocol.offset, protocol.sigmoid, protocol.normalisation, constant)
         if key not in self._processed:
             s = rescale(self._x.reshape(1, 1, -1), protocol)
             self._processed[key] = normalise(s, protocol.normalisation, protocol.constant).ravel()

@@ -141,14 +141,26 @@ class Engine:
             x = resize(heatmaps, way.size, way.interpolation, way.align_corners).reshape(len(rows), -1)
             rules = tuple(way.rules)  # another thread may leave one out while this one scores
             chunk = Chunk(x, [t[way.size] for t in truths], inside[way.size], rules)
-            self._pointing[key][np.asarray(rows)] = chunk.pointing()
-            for n, row in enumerate(rows):
-                chunk.select(n)
-                for rule in rules:
+            where = np.asarray(rows)
+            self._pointing[key][where] = chunk.pointing()
+            one_by_one: dict[int, list[Rule]] = {}
+            for rule in rules:
+                out = self.statistics[rule.protocol.name]
+                out.confidence[where] = chunk.confidence(rule.protocol)
+                rest = list(range(len(rows)))
+                if rule.kind == "rank":
+                    out.intersection[where, 0], out.false_positive[where, 0], unknown = chunk.ranked(
+                        rule.protocol
+                    )
+                    out.ties[where] = chunk.ties(rule.protocol)
+                    rest = np.flatnonzero(unknown).tolist()
+                for n in rest:
+                    one_by_one.setdefault(n, []).append(rule)
+            for n, left in one_by_one.items():
+                chunk.select(n)  # what the rules share is computed once per map
+                for rule in left:
                     out = self.statistics[rule.protocol.name]
-                    out.intersection[row], out.false_positive[row] = chunk.masks(rule)
-                    out.ties[row] = chunk.ties
-                    out.confidence[row] = chunk.confidence(rule.protocol)
+                    out.intersection[rows[n]], out.false_positive[rows[n]] = chunk.masks(rule)
 
 
 def _way(protocol: Protocol) -> tuple[int, str, bool]:

@@ -339,6 +339,24 @@ def mask_of(p: Float32, protocol: Protocol, rank: int) -> Bools:
         threshold = np.float32(protocol.threshold_value)
     if protocol.floor_at_median:
         p = np.where(p < np.partition(p, p.size // 2)[p.size // 2], np.float32(0), p)
+    return compared(p, threshold, protocol)
+
+
+def compared(p: Float32, threshold: np.float32, protocol: Protocol) -> Bools:
+    """Compare a processed map with a known threshold as a protocol does.
+
+    Parameters
+    ----------
+    p : float32 [P]
+        The map, flat.
+    threshold, protocol
+        t, and the rule, of which only the comparison and the rescue of saturated pixels count.
+
+    Returns
+    -------
+    bool [P]
+        The mask.
+    """
     mask: Bools = p > threshold if protocol.comparison == ">" else p >= threshold
     if protocol.rescue_saturated:
         mask |= p >= 1

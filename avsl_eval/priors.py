@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,22 +175,20 @@ class _Ranked:
         The map.
     ordered : float32 [P]
         Its values, ascending.
-    ranks : uint32 [P] or None
-        Where ties are broken, the rank of each pixel from the largest down, ties in `tie_order`.
+    ranks : uint16 or uint32 [P]
+        Of each pixel from the largest down, ties in `tie_order`: those of rank < n are the n largest.
     """
 
     rule: Protocol
     p: Float32
     ordered: Float32
-    ranks: NDArray[np.uint32] | None
+    ranks: NDArray[np.unsignedinteger[Any]]
 
     @classmethod
     def of_map(cls, p: Float32, rule: Protocol) -> _Ranked:
         """Prepare a map."""
-        ranks = None
-        if rule.exact_area:
-            ranks = np.empty(p.size, np.uint32)
-            ranks[np.lexsort((tie_order(p.size), -p))] = np.arange(p.size, dtype=np.uint32)
+        ranks = np.empty(p.size, np.min_scalar_type(p.size))
+        ranks[np.lexsort((tie_order(p.size), -p))] = np.arange(p.size)
         return cls(rule, p, np.sort(p), ranks)
 
     def statistics(self, truth: DrawnTruth) -> tuple[float, float]:
@@ -199,17 +198,15 @@ class _Ranked:
             return 0.0, 0.0
         k = p.size - rank_of(rule, p.size, truth.n_inside)
         threshold = self.ordered[p.size - k]
-        if self.ranks is not None:
-            mask, area = self.ranks < k, k
-        elif rule.rescue_saturated and threshold >= 1:
-            mask = p >= (threshold if rule.comparison == ">=" else 1)
-            area = int(np.count_nonzero(mask))
+        if rule.exact_area:
+            area = k
         else:
             strictly = rule.comparison == ">"
-            mask = p > threshold if strictly else p >= threshold
-            area = p.size - int(
-                np.searchsorted(self.ordered, threshold, side="right" if strictly else "left")
-            )
+            if rule.rescue_saturated and threshold >= 1:
+                threshold, strictly = np.float32(1), False
+            side: Literal["left", "right"] = "right" if strictly else "left"
+            area = p.size - int(self.ordered.searchsorted(threshold, side))
+        mask = self.ranks < area
         covered = weighted = float(np.count_nonzero(mask & truth.inside))
         if truth.double is not None:
             weighted = (covered + np.count_nonzero(mask & truth.double)) / 2

@@ -77,16 +77,16 @@ def neighbours_at(x: Float32, samples: Float32, ranks: Ints) -> Float32:
     low = samples[rows, np.maximum(place - margin, 0)]
     high = samples[rows, np.minimum(place + margin, n_samples - 1)]
     low[place < margin], high[place + margin >= n_samples] = -np.inf, np.inf
-    below = x < low[:, None]
-    between = x <= high[:, None]
-    between ^= below
-    for row, rank in enumerate(ranks.tolist()):
-        within = rank - int(np.count_nonzero(below[row]))
-        picked = x[row][between[row]]  # x[row, mask] would be ten times as slow
+    for row, (values, rank) in enumerate(zip(x, ranks.tolist(), strict=True)):
+        below = values < low[row]
+        within = rank - int(np.count_nonzero(below))
+        between = values <= high[row]
+        between ^= below
+        picked = values[between]
         if 0 < within < len(picked) - 1:
             out[row] = _neighbours(picked, within)
         else:
-            out[row] = _neighbours(x[row].copy(), rank)
+            out[row] = _neighbours(values.copy(), rank)
     return out
 
 
