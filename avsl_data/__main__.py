@@ -19,10 +19,11 @@ from avsl_data.cli import EXIT_INPUT, PROGRAM, Parser
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.pace import duration_text, utc
 
-DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED: Final = (
     errno.ENOENT,
     errno.EACCES,
+    errno.EROFS,
     errno.EPERM,
     errno.ENOTDIR,
     errno.EISDIR,

@@ -185,10 +185,10 @@ def _spooled(spool: Path, key: str) -> Path:
 def _read_index(path: Path, archive: Path, spool: Path | None, wanted: Collection[str]) -> Archive | None:
     """Read an index; None if there is none, or clips of this catalog were not put aside by it."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # a damaged one is made again
         return None
-    if found.get("schema") != INDEX_SCHEMA:
+    if not isinstance(found, dict) or found.get("schema") != INDEX_SCHEMA:
         return None
     if spool is not None and found["wanted"] != _digest(wanted):
         return None

@@ -131,6 +131,15 @@ def test_members_wherever_they_lie(tmp_path: Path, clip: bytes, mode: str, prefi
     assert files_in(tmp_path / "clips") - spooled == {f"0000/{clip_id}.mp4" for clip_id in IDS[:3]}
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": "other/1"}'])
+def test_a_damaged_index_is_made_again(tmp_path: Path, clip: bytes, own_cache: Path, damage: str) -> None:
+    tar = tar_of(tmp_path / "a.tar", [(f"{clip_id}.mp4", clip) for clip_id in IDS])
+    whole = open_archive(tar, IDS, tmp_path / "clips", key_of)
+    (index,) = (own_cache / "archives").glob("*.json")
+    index.write_text(damage)
+    assert open_archive(tar, IDS, tmp_path / "clips", key_of) == whole
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_an_archive_is_passed_over_once(
     tmp_path: Path, clip: bytes, mode: str, monkeypatch: pytest.MonkeyPatch
