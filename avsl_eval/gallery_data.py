@@ -135,7 +135,7 @@ def _subset_clips(
                 clip.boxes,
                 read_frame(frames, clip.clip_id),
                 tuple(_card(method, clip, rule, annotations) for method in methods),
-                None if clip.mask is None else clip.levels(rule.map_size, annotations.truth) > 0,
+                clip.levels(rule.map_size, annotations.truth) > 0 if clip.has_mask else None,
             )
         )
     return clips

@@ -14,8 +14,10 @@ consensus 1/2 per box, at most 1 (Flickr-SoundNet; counted per box, not per anno
 mask      1 inside the clip's mask (AVSBench, IS3, VPO); a clip without mask is drawn from its boxes
 ========= ==================================================================================================
 
+A clip that has neither a mask nor boxes of its own is the union of its sources.
+
 A box that covers nothing or has a corrupt coordinate cannot be used; it is dropped and listed, its clip
-stays. A clip that never had a box nor a mask is *silent*: nothing in it sounds.
+stays. A clip that never had a box nor a mask, itself or in a source, is *silent*: nothing in it sounds.
 
 The formats of annotation files are those of `avsl_eval.annotations`.
 """
@@ -99,8 +101,14 @@ class AnnotatedClip:
 
     @property
     def is_silent(self) -> bool:
-        """Whether there is no box at all, usable or dropped, and no mask: nothing sounds in the picture."""
-        return len(self.boxes) == 0 and self.n_dropped == 0 and self.mask is None
+        """Whether nothing sounds in the picture: no box, usable or dropped, no mask, nor a source's."""
+        own = len(self.boxes) or self.n_dropped or self.mask is not None
+        return not own and not any(len(s.boxes) or s.mask is not None for s in self.sources)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it or one of its sources has a mask."""
+        return self.mask is not None or any(source.mask is not None for source in self.sources)
 
     def levels(self, size: int, truth: Truth) -> NDArray[np.uint8]:
         """Draw the ground-truth map.
@@ -123,7 +131,20 @@ class AnnotatedClip:
         >>> clip.levels(2, "union").tolist(), clip.levels(2, "mask").tolist()
         ([[1, 0], [1, 0]], [[1, 0], [1, 0]])
         """
+        if self._is_of_sources(truth):
+            levels: NDArray[np.uint8] = np.stack([s.levels(size, truth) for s in self.sources]).max(axis=0)
+            return levels
         return _levels(self.boxes, self.mask, size, truth)
+
+    def _is_of_sources(self, truth: Truth) -> bool:
+        """Say whether the map is that of the sources: the clip has neither a mask nor boxes of its own."""
+        if self.mask is not None or not self.sources:
+            return False
+        if len(self.boxes) == 0:
+            return True
+        # Boxes that are those of the sources would hide sources that have a mask only.
+        of_sources = np.concatenate([source.boxes for source in self.sources])
+        return truth == "mask" and self.has_mask and np.array_equal(self.boxes, of_sources)
 
 
 @dataclass(frozen=True)

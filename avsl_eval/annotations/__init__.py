@@ -97,7 +97,7 @@ def derive(
     if truth is not None:
         if truth not in get_args(Truth):
             raise unknown_name("truth", truth, get_args(Truth))
-        if truth == "mask" and not any(clip.mask for clip in annotations.clips):
+        if truth == "mask" and not any(clip.has_mask for clip in annotations.clips):
             raise EvalInputError(
                 f"annotations {annotations.path} hold no mask; their truth is {annotations.truth}"
             )

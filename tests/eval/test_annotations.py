@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from avsl_eval import evaluate
 from avsl_eval.annotations.coco import coco_images
 from avsl_eval.annotations.pixel_lists import pixel_fraction
 from avsl_eval.errors import EvalInputError
@@ -221,6 +222,33 @@ def test_ours_with_everything(tmp_path: Path) -> None:
     assert d.mask is not None
     assert d.mask.to_array().tolist() == [[0, 1, 0], [1, 0, 0]]
     assert not d.is_silent
+
+
+def test_a_clip_without_truth_of_its_own_is_the_union_of_its_sources(tmp_path: Path) -> None:
+    left = {"size": [2, 2], "counts": [0, 2, 2]}  # down the columns: two 1, two 0
+    path = ours(
+        tmp_path / "a.json",
+        {"clip_id": "masks", "sources": [{"mask": left}, {"label": "off screen"}]},
+        {"clip_id": "both", "sources": [{"mask": left}, {"boxes": [[0.5, 0, 1, 0.5]]}]},
+        {"clip_id": "own", "boxes": [[0, 0.5, 1, 1]], "sources": [{"mask": left}]},
+        {"clip_id": "none", "boxes": [], "sources": [{"boxes": [[0.5, 0, 1, 1]]}]},
+        {"clip_id": "silent", "sources": [{"label": "off screen"}]},
+        truth="mask",
+    )
+    annotations = read_annotations(path, truth="mask")
+    assert [clip.clip_id for clip in annotations.clips if clip.is_silent] == ["silent"]
+    drawn = {clip.clip_id: clip.levels(2, "mask").tolist() for clip in annotations.clips}
+    assert drawn == {
+        "masks": [[1, 0], [1, 0]],
+        "both": [[1, 1], [1, 0]],
+        "own": [[0, 0], [1, 1]],
+        "none": [[0, 1], [0, 1]],
+        "silent": [[0, 0], [0, 0]],
+    }
+    maps = {clip.clip_id: np.array([[1.0, 0.0]]).repeat(2, axis=0) for clip in annotations.clips}
+    scores = evaluate(maps, annotations, "strict-adaptive")
+    assert scores.evaluation.testset["n_silent"] == 1
+    assert scores.per_clip.loc["masks", ["status", "ciou"]].tolist() == ["scored", 1.0]
 
 
 @pytest.mark.parametrize(
