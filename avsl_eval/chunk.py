@@ -70,6 +70,9 @@ class Chunk:
                 self._ranks[protocol.threshold] = np.array(ranks, np.intp)
             if protocol.floor_at_median:
                 self._ranks.setdefault("median", np.full(n, pixels // 2, np.intp))
+            if protocol.confidence == "top_quarter":
+                quarter = pixels - max(1, pixels // TOP_QUARTER)
+                self._ranks.setdefault("top_quarter", np.full(n, quarter, np.intp))
         # The five raw values that decide a rank rule: lowest, next below t, t, next above t, highest.
         self._five = {name: np.empty((n, 1, 5), np.float32) for name in self._ranks}
         samples = sorted_samples(x, math.isqrt(pixels)) if self._ranks else x[:, :0]
@@ -129,9 +132,14 @@ class Chunk:
             return np.full(n, np.nan)
         if protocol.confidence == "max":
             return rescale(self._high, protocol).astype(np.float64, copy=False)
-        quarter = pixels - max(1, pixels // TOP_QUARTER)
-        tops = [np.partition(x, quarter)[quarter:] for x in self._all]
-        return np.array([rescale(top, protocol).mean(dtype=np.float64) for top in tops])
+        found = np.empty(n)
+        for k, (x, t) in enumerate(zip(self._all, self._five["top_quarter"][:, 0, 2], strict=True)):
+            above = x[x > t]
+            lacking = max(1, pixels // TOP_QUARTER) - len(
+                above
+            )  # t itself, as often as it is among the largest
+            found[k] = rescale(np.append(above, np.full(lacking, t)), protocol).mean(dtype=np.float64)
+        return found
 
     def ranked(self, protocol: Protocol) -> tuple[Float64, Float64, NDArray[np.bool_]]:
         """Count the masks of a rank rule, of all maps at once.

@@ -114,7 +114,7 @@ class Context:
             return
         folds = self.fold_of[rows]
         for answer, masks in self._masks[size].items():
-            which = folds if len(masks.bits) > 1 else np.zeros(n, np.intp)
+            which = folds if len(masks.bits) > 1 else np.zeros(1, np.intp)  # one map for every clip
             covered = np.empty((n, masks.bits.shape[1]))
             weighted = np.empty_like(covered)
             for k in range(masks.bits.shape[1]):

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from avsl_eval import PROTOCOLS, Protocol
 from avsl_eval.drawn import DrawnTruth
 from avsl_eval.engine import Engine, smallest_taken
-from avsl_eval.maps import at_threshold, binarise, rescale, tie_order, to_probability
+from avsl_eval.maps import at_threshold, binarise, rescale, resize, tie_order, to_probability
 from avsl_eval.truth import rasterise
 
 SIZE = 8
@@ -205,3 +205,18 @@ def test_a_rule_left_out_meanwhile_costs_no_other_rule_its_clip() -> None:
     disturbed.score(x, [0], [drawn])
     for name in ("lvs", "strict-median", "strict-adaptive"):
         assert disturbed.statistics[name].intersection[0, 0] == quiet.statistics[name].intersection[0, 0] > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    heatmaps=hnp.arrays(np.float32, st.sampled_from([(3, SIZE, SIZE), (1, 1, 1)]), elements=close_floats()),
+)
+def test_the_top_quarter_is_that_of_the_sorted_values(heatmaps: np.ndarray) -> None:
+    rules = [dataclasses.replace(PROTOCOLS[name], map_size=SIZE) for name in ("slavc", "fixed")]
+    n = len(heatmaps)
+    engine = Engine(rules, n)
+    empty = np.zeros((SIZE, SIZE), np.uint8)
+    engine.score(heatmaps, range(n), [{SIZE: DrawnTruth.of_levels(empty, 1)}] * n)
+    s = rescale(resize(heatmaps, SIZE, "bicubic", True), rules[0]).reshape(n, -1)
+    expected = np.sort(s, axis=1)[:, -SIZE * SIZE // 4 :].mean(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(engine.statistics["slavc"].confidence, expected, rtol=1e-12, atol=1e-12)
