@@ -11,7 +11,7 @@ METRIC_NAMES = {
     "ciou@0.5": "cIoU@0.5",
     "auc": "AUC",
     "mean_iou": "mean cIoU",
-    "pointing": "pointing game",
+    "pointing": "pointing accuracy",
 }
 """What metrics are called where people read; others keep the name that the file gives them."""
 
@@ -92,8 +92,8 @@ def metric_name(metric: str) -> str:
 
     Examples
     --------
-    >>> metric_name("ciou@0.5"), metric_name("f_beta")
-    ('cIoU@0.5', 'f_beta')
+    >>> metric_name("ciou@0.5"), metric_name("pointing"), metric_name("f_beta")
+    ('cIoU@0.5', 'pointing accuracy', 'f_beta')
     """
     return METRIC_NAMES.get(metric, metric)
 
