@@ -5,7 +5,7 @@ Each is one sentence; they are collected in the scores file and printed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.errors import first_few
+from avsl_eval.negatives import KINDS
 from avsl_eval.protocol import Protocol
 from avsl_eval.protocol_table import PROTOCOLS, TAU
 
@@ -220,6 +221,61 @@ def size_warnings(testset: str, n_clips: int, protocols: Sequence[Protocol]) -> 
         f"the test set has {n_clips} clips, but published scores of these rules on {title} are on other "
         f"sizes: {', '.join(others)}"
     ]
+
+
+def sweep_warnings(protocols: Sequence[Protocol]) -> list[str]:
+    """Say what intervals leave out where the threshold was chosen on the test set.
+
+    Parameters
+    ----------
+    protocols
+        The rules.
+
+    Returns
+    -------
+    list of str
+        No sentence or one.
+    """
+    sweeps = [p.name for p in protocols if p.threshold == "sweep"]
+    if not sweeps:
+        return []
+    return [
+        f"the intervals of {' and '.join(sweeps)} hold the threshold fixed, which was chosen on this test "
+        "set itself: they leave out what its choice adds"
+    ]
+
+
+def negative_warnings(kinds: Collection[str]) -> list[str]:
+    """Say which kinds of negative audio are not those that papers report, and which of these are absent.
+
+    Parameters
+    ----------
+    kinds
+        Names of the kinds that were given.
+
+    Returns
+    -------
+    list of str
+        Sentences; none without negatives.
+
+    Examples
+    --------
+    >>> print(*negative_warnings(["silence", "noise"]))
+    no negatives of kind offscreen: the mean over kinds is over silence, noise alone
+    """
+    if not kinds:
+        return []
+    found = []
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        found.append(
+            f"papers report no negatives of kind {', '.join(map(repr, unknown))}, but {', '.join(KINDS)}; is "
+            "the name misspelt? The mean over kinds counts it"
+        )
+    if absent := [kind for kind in KINDS if kind not in kinds]:
+        found.append(
+            f"no negatives of kind {', '.join(absent)}: the mean over kinds is over {', '.join(kinds)} alone"
+        )
+    return found
 
 
 def range_fault(

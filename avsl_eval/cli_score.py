@@ -208,7 +208,10 @@ def describe(scores: Mapping[str, Scores]) -> str:
             lines.append(f"  {metric:<10} {100 * value:6.2f} {f'[{low:.2f}, {high:.2f}]':>15}{context}")
         if "sweep" in found.sections:
             chosen = found.sections["sweep"]["chosen"]
-            lines.append(f"  the threshold {chosen:g} was chosen on this test set, as published")
+            lines.append(
+                f"  the threshold {chosen:g} was chosen on this test set, as published; the intervals hold "
+                "it fixed"
+            )
         lines += _more(found)
     return "\n".join(lines)
 

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from avsl_eval.cautions import negative_warnings, sweep_warnings
 from avsl_eval.clip_ids import check_clip_ids, spelling_hint
 from avsl_eval.errors import EvalInputError, first_few, unknown_name
-from avsl_eval.options import Options
+from avsl_eval.options import Options, subset_warnings
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import MissingPolicy, Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand, get_protocol
@@ -144,7 +145,9 @@ def evaluate_all(
         raise EvalInputError(
             f"none of the {len(truth.clips)} annotated clips has a box: there is nothing to locate"
         )
+    ids, labels = [clip.clip_id for clip in truth.clips], [clip.label for clip in truth.clips]
     warnings = [*truth.notes, *maps.notes, *_annotation_warnings(truth, extra)]
+    warnings += subset_warnings(ids, labels, options.subsets)
     negative = Negatives(options)
     rules: dict[str, Protocol] = {}
     for key, (rule, _) in wanted.items():
@@ -163,6 +166,7 @@ def evaluate_all(
                     raise
                 del rules[key]
                 warnings.append(f"{key} is left out: {error}")
+    warnings += [*negative_warnings(options.negatives), *sweep_warnings(list(rules.values()))]
     run = Run(maps, truth, rules, optional, options, negative, warnings, threads)
     run.score(progress)
     return run.scores(name, absent, extra)

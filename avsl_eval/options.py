@@ -10,7 +10,7 @@ from typing import Any
 
 from avsl_eval.breakdown import label_subsets
 from avsl_eval.clip_ids import other_spellings
-from avsl_eval.errors import EvalInputError, unknown_name
+from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.predictions import Predictions
 from avsl_eval.protocol import Protocol
 
@@ -180,6 +180,42 @@ def clips_of_subsets(
             found |= label_subsets(clip_ids, labels, {name: members})
         else:
             found[name] = [_spelling(clip_id, known_ids) for clip_id in wanted]
+    return found
+
+
+def subset_warnings(
+    clip_ids: Sequence[str], labels: Sequence[str], subsets: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Say which subsets list what the test set does not have.
+
+    Parameters
+    ----------
+    clip_ids, labels, subsets
+        As of `clips_of_subsets`.
+
+    Returns
+    -------
+    list of str
+        A sentence for each such subset of which the test set has something.
+
+    Examples
+    --------
+    >>> print(*subset_warnings(["a_000001"], ["cat"], {"heard": ["a_000001", "b_000002"]}))
+    subset heard: 1 of its 2 ids are of no clip of the test set and are left out (b_000002)
+    """
+    known_ids, known_labels = set(clip_ids), set(labels)
+    found = []
+    for name, wanted in subsets.items():
+        listed = list(dict.fromkeys(wanted))
+        outside = [i for i in listed if _spelling(i, known_ids) not in known_ids]
+        what = "ids"
+        if len(outside) == len(listed):
+            outside, what = [label for label in listed if label not in known_labels], "classes"
+        if 0 < len(outside) < len(listed):
+            found.append(
+                f"subset {name}: {len(outside)} of its {len(listed)} {what} are of no clip of the test set "
+                f"and are left out ({first_few(outside, 3)})"
+            )
     return found
 
 

@@ -14,7 +14,7 @@ rule      t                                           the mask covers
 median    ``sorted[n // 2]``                          half of the image, always
 fixed     ``threshold_value``                         what the model says
 adaptive  ``sorted[n - k]``, k pixels with truth > 0  the true area (half of the image if there is none)
-sweep     each of ``thresholds``                      what the model says; the best one *on the test set*
+sweep     each of ``thresholds``                      what the model says; the best one on the test set itself
 universal one value, from maps where nothing sounds   what the model says above what silence makes it say
 ========= =========================================== =====================================================
 

@@ -156,7 +156,7 @@ _PUBLISHED = (
     Protocol(
         name="acl",
         version=1,
-        summary="sigmoid of logits at 19 thresholds, the best of which *on the test set* is reported",
+        summary="sigmoid of logits at 19 thresholds, the best of which on the test set itself is reported",
         source="Park et al., Can CLIP Help Sound Source Localization?, WACV 2024, its published test code",
         interpolation="bicubic",
         align_corners=False,

@@ -221,6 +221,47 @@ def test_what_a_reader_has_to_know_is_said(annotated: Path, tmp_path: Path) -> N
     )
 
 
+def test_what_a_subset_lists_beyond_the_test_set_is_counted(annotated: Path) -> None:
+    subsets = {
+        "heard": [*IDS[:5], "zzz", "zzz", "yyy"],
+        "classes": ["cat", "cow"],
+        "whole": IDS,
+        "cats": ["cat"],
+    }
+    warnings = evaluate_all(maps(), annotated, "lvs", subsets=subsets)["lvs"].warnings
+    assert warnings == (
+        "subset heard: 2 of its 7 ids are of no clip of the test set and are left out (zzz, yyy)",
+        "subset classes: 1 of its 2 classes are of no clip of the test set and are left out (cow)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (["silence", "noise", "offscreen"], []),
+        (["silence"], ["no negatives of kind noise, offscreen: the mean over kinds is over silence alone"]),
+        (
+            ["silence", "noise", "offscreen", "silnce"],
+            [
+                "papers report no negatives of kind 'silnce', but silence, noise, offscreen; is the name "
+                "misspelt? The mean over kinds counts it"
+            ],
+        ),
+    ],
+)
+def test_kinds_of_negatives_are_those_of_papers(
+    kinds: list[str], expected: list[str], annotated: Path
+) -> None:
+    found = evaluate_all(maps(), annotated, ["vssl-eval", "lvs"], negatives=dict.fromkeys(kinds, maps()))
+    assert list(found["vssl-eval"].warnings) == expected
+
+
+def test_the_intervals_of_a_sweep_say_what_they_leave_out(annotated: Path) -> None:
+    logits = {i: 2 * m - 1 for i, m in maps().items()}
+    (warning,) = evaluate(logits, annotated, "acl").warnings
+    assert "the intervals of acl hold the threshold fixed, which was chosen on this test set" in warning
+
+
 def test_the_command_line(tmp_path: Path, annotated: Path, command: Any) -> None:
     path = write_maps(tmp_path / "p.npz", maps())
     quiet = write_maps(tmp_path / "q.npz", {i: m / 2 for i, m in maps().items()})
@@ -238,7 +279,7 @@ def test_the_command_line(tmp_path: Path, annotated: Path, command: Any) -> None
     for fragment in (
         "lvs v1: half of the image",
         "mean truth",
-        "was chosen on this test set",
+        "was chosen on this test set, as published; the intervals hold it fixed",
         "heard: ciou@0.5",
         "groups: IIoU",
         "universal threshold",
@@ -275,5 +316,6 @@ def test_every_protocol_is_explained(command: Any) -> None:
     one = command("protocols", "lvs").stdout
     assert all(field.name in one for field in dataclasses.fields(avsl_eval.Protocol))
     assert "strict-median" in command("protocols", "strict").stdout
+    assert "*" not in command("protocols", "acl").stdout
     wrong = command("protocols", "lsv")
     assert (wrong.returncode, "did you mean 'lvs'" in wrong.stderr) == (2, True)
