@@ -12,7 +12,8 @@ from avsl_eval.accumulator import Accumulator
 from avsl_eval.evaluate import evaluate, evaluate_all
 from avsl_eval.protocol import Protocol, ProtocolSuite
 from avsl_eval.protocol_table import PROTOCOLS, SUITES, get_protocol
-from avsl_eval.result import Scores, ScoresFile, read_scores, save_scores
+from avsl_eval.result import Scores, save_scores
+from avsl_eval.scores_file import ScoresFile, read_scores
 
 __all__ = [
     "PROTOCOLS",

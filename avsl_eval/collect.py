@@ -15,7 +15,6 @@ from avsl_eval.errors import EvalInputError, unknown_name
 from avsl_eval.io import read_json
 from avsl_eval.per_clip import PerClip, read_tables
 from avsl_eval.pooling import agrees, pool
-from avsl_eval.result import ScoresFile
 from avsl_eval.results_file import (
     SCHEMA,
     Results,
@@ -24,6 +23,7 @@ from avsl_eval.results_file import (
     read_checked_scores,
     subset_of,
 )
+from avsl_eval.scores_file import ScoresFile
 
 _SEED_FOLDER = re.compile(r"seed(\d+)")
 _COMMON_KEYS = ("config_digest", "commit", "device", "versions", "steps")

@@ -13,8 +13,8 @@ from avsl_eval.protocol_table import PROTOCOLS
 from avsl_eval.report_tables import missing_note
 from avsl_eval.report_text import REFERENCE_NAMES
 from avsl_eval.report_view import Curve, Estimate, Group, Method, Page, Panel, Reference, Source
-from avsl_eval.result import read_scores
 from avsl_eval.results_file import WHOLE, Results
+from avsl_eval.scores_file import read_scores
 from avsl_eval.summary import compare_side_by_side
 
 DETAILS = ("detection", "groups", "negatives", "segmentation", "sweep")

@@ -65,8 +65,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avsl_eval.bootstrap import LEVEL, RESAMPLES, SEED
-from avsl_eval.errors import EvalInputError, first_few
-from avsl_eval.io import read_json, write_files
+from avsl_eval.errors import EvalInputError
+from avsl_eval.io import write_files
 from avsl_eval.protocol import Protocol
 from avsl_eval.truth import DroppedBox
 
@@ -360,58 +360,3 @@ def versions() -> dict[str, str]:
     except metadata.PackageNotFoundError:  # a source tree on sys.path
         own = "not installed"
     return {"avsl-toolkit": own, "numpy": np.__version__, "python": platform.python_version()}
-
-
-@dataclass(frozen=True)
-class ScoresFile:
-    """Hold a scores file that was read; `content` is its JSON, see the module."""
-
-    content: Mapping[str, Any]
-    path: Path
-
-    @property
-    def protocols(self) -> Mapping[str, Mapping[str, Any]]:
-        """Protocol name to its scores."""
-        protocols: Mapping[str, Mapping[str, Any]] = self.content["protocols"]
-        return protocols
-
-    @property
-    def per_clip(self) -> Path:
-        """The table of clips that was written with it."""
-        return self.path.parent / (self.content.get("per_clip") or self.path.with_suffix(".csv").name)
-
-
-_NEEDED = ("testset", "inputs", "predictions_meta", "versions", "warnings", "interval", "protocols")
-_NEEDED_OF_A_PROTOCOL = ("rule", "n_expected", "n_scored", "missing", "metrics", "context")
-
-
-def read_scores(path: str | Path) -> ScoresFile:
-    """Read a scores file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    ScoresFile
-        Its content.
-
-    Raises
-    ------
-    EvalInputError
-        If it cannot be read, is something else, or lacks what every scores file has.
-    """
-    content = read_json(Path(path), SCHEMA, "avsl-eval score")
-    lacking = [key for key in _NEEDED if key not in content]
-    protocols = content.get("protocols")
-    if isinstance(protocols, dict) and protocols:
-        for name, entry in protocols.items():
-            found = entry if isinstance(entry, dict) else {}
-            lacking += [f"{name}'s {key}" for key in _NEEDED_OF_A_PROTOCOL if key not in found]
-    elif not lacking:
-        lacking = ["protocols"]
-    if lacking:
-        raise EvalInputError(f"{path} lacks {first_few(lacking)}; write it again by avsl-eval score")
-    return ScoresFile(content, Path(path))

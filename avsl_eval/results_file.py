@@ -39,7 +39,7 @@ from avsl_eval.errors import EvalInputError
 from avsl_eval.io import read_json, write_files
 from avsl_eval.pooling import pool
 from avsl_eval.result import SCHEMA as SCORES_SCHEMA
-from avsl_eval.result import ScoresFile, read_scores
+from avsl_eval.scores_file import ScoresFile, read_scores, scores_file
 from avsl_eval.shape import NUMBER, Each, ListOf, OrNull, faults
 
 SCHEMA = "avsl-results/2"
@@ -181,7 +181,7 @@ def read_results(path: Path) -> Results:
     content = read_json(path, None, made_by)
     schema = content.get("schema")
     if schema == SCORES_SCHEMA:
-        return results_of_scores(read_checked_scores(path))
+        return results_of_scores(_checked(scores_file(content, path)))
     if schema != SCHEMA:
         older = str(schema).startswith(("avsl-results/", "avsl-scores/"))
         raise EvalInputError(
@@ -213,8 +213,11 @@ def read_checked_scores(path: Path) -> ScoresFile:
     EvalInputError
         If it is not one, or something in it is of another kind.
     """
-    scores = read_scores(path)
-    _refuse(path, [*faults(scores.content, _SCORES_SHAPE)], "score")
+    return _checked(read_scores(path))
+
+
+def _checked(scores: ScoresFile) -> ScoresFile:
+    _refuse(scores.path, [*faults(scores.content, _SCORES_SHAPE)], "score")
     return scores
 
 

@@ -140,6 +140,20 @@ def test_bad_arguments(
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
 
 
+def test_a_scores_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_scores(tmp_path / "a.json", {"lvs": [0.6, 0.1]})
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def counted(self: Path) -> bytes:
+        read.append(self)
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert read_results(path).name == "a"
+    assert read == [path]
+
+
 def test_scores_against_other_annotations_have_no_common_table(files: list[Path], tmp_path: Path) -> None:
     other = write_scores(tmp_path / "c.json", {"lvs": [0.5, 0.5, 0.5]}, sha256="other")
     with pytest.raises(EvalInputError, match="different annotations, of 3 and 4 clips"):
