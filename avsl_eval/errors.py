@@ -103,6 +103,27 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> EvalInputError:
     return EvalInputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
 
 
+def kind_of(value: object) -> str:
+    """Name what was given instead of something else, for a message.
+
+    Parameters
+    ----------
+    value
+        Anything.
+
+    Returns
+    -------
+    str
+        ``None``, or its type.
+
+    Examples
+    --------
+    >>> kind_of(None), kind_of(["x"])
+    ('None', 'of type list')
+    """
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
 def first_few(names: Iterable[str], limit: int = 5) -> str:
     """Join the first names for a message, and say how many more there are.
 

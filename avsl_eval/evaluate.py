@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from avsl_eval.cautions import negative_warnings, sweep_warnings
 from avsl_eval.clip_ids import check_clip_ids, spelling_hint
-from avsl_eval.errors import EvalInputError, first_few, unknown_name
+from avsl_eval.errors import EvalInputError, first_few, kind_of, unknown_name
 from avsl_eval.options import Options, subset_warnings
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import MissingPolicy, Protocol, ProtocolSuite
@@ -70,6 +70,10 @@ def evaluate(
     """
     if isinstance(protocol, str):
         protocol = get_protocol(protocol)
+    if not isinstance(protocol, Protocol):
+        raise EvalInputError(
+            f"the protocol is {kind_of(protocol)}, not a name or a Protocol; for several: evaluate_all"
+        )
     (scores,) = evaluate_all(predictions, annotations, protocol, missing, progress=progress).values()
     return scores
 

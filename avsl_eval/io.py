@@ -97,7 +97,7 @@ def cannot_write(error: OSError, parts: Mapping[Path, Path]) -> EvalInputError:
 
 
 def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Check that no output is an input or given twice.
+    """Check, before anything is computed, that outputs can be written and none is an input or given twice.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     Raises
     ------
     EvalInputError
-        If one is.
+        If one is, or cannot be written.
     """
     taken = {path.resolve() for path in inputs}
     for path in outputs:
@@ -116,6 +116,22 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
                 f"{path} is named twice, as an output and as another file; choose another name for it"
             )
         taken.add(path.resolve())
+        _refuse_unwritable(path)
+
+
+def _refuse_unwritable(path: Path) -> None:
+    import tempfile  # with what it imports it is not for free, and only commands that write need it
+
+    try:
+        if path.is_dir():
+            raise EvalInputError(f"cannot write {path}: it is a folder; name a file")
+        folder = next(above for above in path.parents if above.exists())  # those below will be made
+        if not folder.is_dir():
+            raise EvalInputError(f"cannot write into {folder}: it is a file, not a folder")
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell, a disk may be read-only
+            pass
+    except OSError as error:
+        raise EvalInputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_json(path: Path, schema: str | None, made_by: str) -> dict[str, Any]:

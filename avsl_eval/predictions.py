@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.errors import EvalInputError, first_few
+from avsl_eval.errors import EvalInputError, first_few, kind_of
 from avsl_eval.masks import LARGEST_SIDE
 
 Maps = NDArray[np.float32]
@@ -278,4 +278,11 @@ def open_predictions(source: str | Path | Mapping[str, Any] | Predictions) -> Pr
 
     if isinstance(source, Predictions):
         return source
-    return open_mapping(source) if isinstance(source, Mapping) else open_path(Path(source))
+    if isinstance(source, Mapping):
+        return open_mapping(source)
+    if not isinstance(source, str | Path):
+        raise EvalInputError(
+            f"predictions are {kind_of(source)}, not a path or a mapping from clip id to heatmap; for "
+            "arrays: dict(zip(clip_ids, heatmaps))"
+        )
+    return open_path(Path(source))

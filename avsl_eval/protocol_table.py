@@ -6,10 +6,10 @@ says "our choice".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
-from avsl_eval.errors import EvalInputError, first_few, unknown_name
+from avsl_eval.errors import EvalInputError, first_few, kind_of, unknown_name
 from avsl_eval.protocol import Protocol, ProtocolSuite
 
 TAU = 0.03
@@ -322,6 +322,12 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def _no_protocol(given: object) -> str:
+    return (
+        f"a protocol is {kind_of(given)}, not a name or a Protocol; known: {', '.join([*PROTOCOLS, *SUITES])}"
+    )
+
+
 def expand(
     names: str | Protocol | ProtocolSuite | Sequence[str | Protocol | ProtocolSuite],
 ) -> dict[str, tuple[Protocol, ProtocolSuite | None]]:
@@ -352,7 +358,11 @@ def expand(
     if not wanted:
         raise EvalInputError(f"no protocol is named; known: {', '.join([*PROTOCOLS, *SUITES])}")
     found: dict[str, tuple[Protocol, ProtocolSuite | None]] = {}
+    if not isinstance(wanted, Iterable):
+        raise EvalInputError(_no_protocol(names))
     for item in wanted:
+        if not isinstance(item, str | Protocol | ProtocolSuite):
+            raise EvalInputError(_no_protocol(item))
         suite = (
             SUITES.get(item) if isinstance(item, str) else item if isinstance(item, ProtocolSuite) else None
         )
@@ -362,8 +372,7 @@ def expand(
             continue
         if isinstance(item, str) and item not in PROTOCOLS:
             raise unknown_name("protocol", item, [*PROTOCOLS, *SUITES])
-        rule = PROTOCOLS[item] if isinstance(item, str) else item
-        assert isinstance(rule, Protocol)
+        rule = item if isinstance(item, Protocol) else PROTOCOLS[str(item)]
         if rule.name in found and found[rule.name][0] != rule:
             raise EvalInputError(
                 f"two different protocols are named {rule.name!r}; give yours a name of its own by "

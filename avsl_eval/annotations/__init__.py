@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 from avsl_eval.annotations.build import Row, build, read_json_file
 from avsl_eval.annotations.ours import SCHEMA
-from avsl_eval.errors import EvalInputError, unknown_name
+from avsl_eval.errors import EvalInputError, kind_of, unknown_name
 from avsl_eval.truth import Annotations, Truth
 
 KNOWN_FORMATS = (
@@ -54,6 +54,11 @@ def read(source: str | Path | Mapping[str, Any], masks: str | Path | None = None
     """
     if isinstance(source, Mapping):
         return build((Row(clip_id, "", boxes) for clip_id, boxes in source.items()), "union", None)
+    if not isinstance(source, str | Path):
+        raise EvalInputError(
+            f"annotations are {kind_of(source)}, not a path or a mapping from clip id to boxes [n, 4]; for "
+            "lists: dict(zip(clip_ids, boxes))"
+        )
     path = Path(source)
     folder = Path(masks) if masks is not None else None
     try:

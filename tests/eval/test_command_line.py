@@ -18,6 +18,7 @@ from avsl_eval.__main__ import main
 from avsl_eval.cli_score import progress_line
 from avsl_eval.errors import EvalInputError
 from avsl_eval.options import clips_of_subsets, read_names
+from avsl_eval.result import versions
 from tests.eval.conftest import BOXES
 
 
@@ -136,6 +137,72 @@ def test_a_subset_that_is_no_list_is_quoted_in_short(
 def test_no_protocol(call: Any) -> None:
     with pytest.raises(EvalInputError, match="no protocol is named; known: lvs"):
         call([])
+
+
+@pytest.mark.parametrize(
+    ("predictions", "annotations", "protocol", "message"),
+    [
+        (None, BOXES, "lvs", "predictions are None, not a path or a mapping from clip id to heatmap"),
+        (["x"], BOXES, "lvs", r"predictions are of type list.*dict\(zip\(clip_ids, heatmaps\)\)"),
+        (
+            {"a": np.eye(3)},
+            None,
+            "lvs",
+            "annotations are None, not a path or a mapping",
+        ),
+        (
+            {"a": np.eye(3)},
+            [[0, 0, 1, 1]],
+            "lvs",
+            r"annotations are of type list.*dict\(zip\(clip_ids",
+        ),
+        ({}, {}, 5, "the protocol is of type int, not a name or a Protocol"),
+        ({}, {}, ["lvs", "fixed"], "the protocol is of type list.*for several: evaluate_all"),
+    ],
+)
+def test_what_is_neither_path_nor_mapping_nor_name(
+    predictions: Any, annotations: Any, protocol: Any, message: str
+) -> None:
+    with pytest.raises(EvalInputError, match=message):
+        evaluate(predictions, annotations, protocol)
+
+
+@pytest.mark.parametrize("protocols", [5, ["lvs", 5]])
+def test_what_is_no_name_of_a_protocol(protocols: Any) -> None:
+    with pytest.raises(EvalInputError, match="a protocol is of type int, not a name or a Protocol; known"):
+        evaluate_all({}, {}, protocols)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"avsl-eval {versions()['avsl-toolkit']}\n"
+
+
+@pytest.mark.parametrize("command_line", ["score --protocol lvs", "sources --protocol htf"])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("/proc/s.json", "cannot write /proc/s.json: "),
+        ("/proc/new/s.json", "cannot write /proc/new/s.json: "),
+        ("a_file/new/s.json", "cannot write into a_file: it is a file, not a folder"),
+        (".", "is a folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_read(
+    command_line: str,
+    out: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("")
+    paths = ["--predictions", "gone.npz", "--annotations", "gone.json", "--out", out]
+    assert main([*command_line.split(), *paths]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
 
 
 def test_the_message_names_the_file_that_was_asked_for(
