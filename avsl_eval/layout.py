@@ -26,8 +26,10 @@ _LATEX = {
 }
 
 
-NOTE_WIDTH = 100
-"""Columns of notes in plain text."""
+TEXT_WIDTH = 100
+"""Columns of a page of plain text."""
+_LEAST_TEXT, _MOST_TEXT = 16, 40
+"""Bounds of a column of text that is wrapped."""
 
 
 @dataclass(frozen=True)
@@ -100,27 +102,67 @@ def to_text(table: Table) -> str:
     Returns
     -------
     str
-        Lines without trailing blanks.
+        Lines without trailing blanks, of at most `TEXT_WIDTH` characters where cells allow it: long text is
+        wrapped in its column, and columns that do not fit follow below.
     """
-    rows = [row for block in table.blocks for row in block]
-    widths = [max(len(row[k]) for row in [table.header, *rows]) for k in range(len(table.header))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.ljust(width) if k < table.left else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [table.caption, line(table.header)]
-    for block in table.blocks:
-        lines += [ruler, *map(line, block)]
+    natural = [max(map(len, column)) for column in _columns(table)]
+    widths, parts = _fitted(table, natural)
+    lines = [_wrapped(table.caption)]
+    for n, part in enumerate(parts):
+        ruler = "-" * _total([widths[k] for k in part])
+        lines += [""] * (n > 0) + _lines(table, table.header, part, widths)
+        for block in table.blocks:
+            lines += [ruler, *(text for row in block for text in _lines(table, row, part, widths))]
     return "\n".join([*lines, *map(_wrapped, table.notes)])
 
 
+def _columns(table: Table) -> list[tuple[str, ...]]:
+    return list(zip(table.header, *(row for block in table.blocks for row in block), strict=True))
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _fitted(table: Table, natural: Sequence[int]) -> tuple[list[int], list[list[int]]]:
+    """Fit a table into `TEXT_WIDTH`: wrap its widest text, and if that does not do, divide its columns.
+
+    Returns
+    -------
+    widths : list of int
+        Of every column.
+    parts : list of list of int
+        The columns of each part; all have the columns of text.
+    """
+    widths, text = list(natural), list(range(table.left))
+    if text and _total(widths) > TEXT_WIDTH:
+        widest = max(text, key=lambda k: natural[k])
+        words = [len(word) for cell in _columns(table)[widest] for word in cell.split()]
+        narrow = max(TEXT_WIDTH - _total(widths) + natural[widest], *words, _LEAST_TEXT)
+        widths[widest] = min(natural[widest], narrow, _MOST_TEXT)
+        if _total(widths) > TEXT_WIDTH:
+            widths[widest] = min(natural[widest], _MOST_TEXT)
+    parts = [text]
+    for k in range(table.left, len(widths)):
+        if len(parts[-1]) > len(text) and _total([widths[c] for c in [*parts[-1], k]]) > TEXT_WIDTH:
+            parts.append(text)
+        parts[-1] = [*parts[-1], k]
+    return widths, parts
+
+
+def _lines(table: Table, row: Sequence[str], part: Sequence[int], widths: Sequence[int]) -> list[str]:
+    """Write a row: one line, or more where a cell is wrapped."""
+    cells = {k: [row[k]] if len(row[k]) <= widths[k] else textwrap.wrap(row[k], widths[k]) for k in part}
+    lines = []
+    for n in range(max(map(len, cells.values()))):
+        texts = [(k, cell[n] if n < len(cell) else "") for k, cell in cells.items()]
+        aligned = [t.ljust(widths[k]) if k < table.left else t.rjust(widths[k]) for k, t in texts]
+        lines.append("  ".join(aligned).rstrip())
+    return lines
+
+
 def _wrapped(note: str) -> str:
-    return textwrap.fill(note, NOTE_WIDTH, subsequent_indent="    ", break_long_words=False)
+    return textwrap.fill(note, TEXT_WIDTH, subsequent_indent="    ", break_long_words=False)
 
 
 def to_markdown(table: Table) -> str:

@@ -40,6 +40,35 @@ def test_text_by_hand() -> None:
     ]
 
 
+def test_wide_text_is_wrapped_in_its_column() -> None:
+    name = "a self-supervised encoder, and all its many settings " * 2
+    table = Table(
+        "t", ("method", "rule", "%"), (((name.strip(), "r" * 60, "1.5"), ("b", "r", "2.5")),), left=2
+    )
+    lines = render([table], "text").splitlines()
+    assert max(map(len, lines)) == 100
+    assert lines[3] == f"a self-supervised encoder, and     {'r' * 60}  1.5"
+    assert lines[4:-1] == [
+        "all its many settings a self-",
+        "supervised encoder, and all its",
+        "many settings",
+    ]
+    assert name.strip() in render([table], "markdown")
+
+
+def test_columns_that_do_not_fit_follow_below() -> None:
+    header = ("method", *(f"rule{k}" for k in range(4)))
+    row = ("mine", *(f"{k}5.0 ± 35.4 [ 12.3, 45.6]".rjust(30) for k in range(4)))
+    lines = render([Table("t", header, ((row,),), ("A note.",))], "text").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split() for line in lines if "rule" in line] == [
+        ["method", "rule0", "rule1"],
+        ["method", "rule2", "rule3"],
+    ]
+    assert sum(line.startswith("mine") for line in lines) == 2
+    assert lines.count("A note.") == 1
+
+
 def test_long_notes_are_wrapped_in_text() -> None:
     note = "[1] " + "a source and what must be known to read it, " * 5
     lines = render([Table("t", ("a",), ((("x",),),), (note.strip(),))], "text").splitlines()

@@ -114,6 +114,22 @@ def test_seeds_are_said(tmp_path: Path) -> None:
     assert table.caption.startswith("t, heard:")
 
 
+def test_text_fits_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["published"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert max(map(len, listed)) <= 100
+    for seed, values in enumerate(([0.6, 0.6], [0.6, 0.1])):
+        write_scores(tmp_path / f"seed{seed}/heard.json", dict.fromkeys(RULES[:4], values))
+    scores = [str(tmp_path / f"seed{seed}/heard.json") for seed in (0, 1)]
+    out = str(tmp_path / "m.json")
+    assert main(["collect", "--name", "m" * 30, "--testset", "t", "--scores", *scores, "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["summary", out]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(f"{rule} v" in text for rule in RULES[:4])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
