@@ -108,31 +108,6 @@ def _ratio(numerator: NDArray[Any], denominator: NDArray[Any], otherwise: float)
     return out
 
 
-def top_quarter_mean(maps: Floats) -> Float64:
-    """Compute SLAVC's confidence of maps: the mean of the largest quarter of their values.
-
-    Parameters
-    ----------
-    maps : float [N, h, w]
-        Scores s after upsampling, not normalised per map.
-
-    Returns
-    -------
-    float64 [N]
-        Mean of the ``h * w // 4`` largest values (12,544 of a 224 x 224 map); of one where that is 0.
-
-    Examples
-    --------
-    >>> top_quarter_mean(np.arange(8.0).reshape(1, 2, 4)).tolist()
-    [6.5]
-    """
-    flat = maps.reshape(len(maps), -1)
-    pixels = flat.shape[1]
-    first = pixels - max(1, pixels // 4)
-    top = np.partition(flat, first, axis=1)[:, first:]
-    return np.asarray(top.mean(axis=1, dtype=np.float64))
-
-
 def count_detections(
     sounding: Bools, ciou: Floats, confidence: Floats, thresholds: Floats, iou: float = 0.5
 ) -> DetectionCounts:

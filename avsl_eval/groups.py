@@ -56,11 +56,6 @@ class Groups:
         """The number of members of each group, int64 [G]."""
         return np.bincount(self.group_of, minlength=len(self.names)).astype(np.int64)
 
-    @property
-    def any_shared(self) -> bool:
-        """Whether any group has more than one member; otherwise the metrics are those of single clips."""
-        return bool((self.sizes > 1).any())
-
 
 def group_name(clip_id: str) -> str:
     """Name the group of a clip.
