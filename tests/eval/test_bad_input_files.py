@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from avsl_eval import evaluate
 from avsl_eval.__main__ import main
 from avsl_eval.errors import EvalInputError
 from avsl_eval.predictions import open_predictions
@@ -643,27 +644,33 @@ def test_paths(
     assert after == before
 
 
-def test_unreadable_files(tmp_path: Path, predictions: Path, annotations: Path, capsys: Any) -> None:
-    arguments = ["score", "--predictions", predictions, "--annotations", annotations, "--protocol", "lvs"]
-    assert main(list(map(str, [*arguments, "--out", tmp_path / "s.json"]))) == 0
-    (tmp_path / "s.json").unlink()
-    (tmp_path / "s.csv").unlink()
-    capsys.readouterr()
+def test_unreadable_files(predictions: Path, annotations: Path) -> None:
+    assert evaluate(predictions, annotations, "lvs").n_scored
     user = os.geteuid()
     for path in (predictions, annotations):
         path.chmod(stat.S_IWUSR)
         if user == 0:  # who may read everything
             os.seteuid(65534)
         try:
-            assert main(list(map(str, [*arguments, "--out", tmp_path / "s.json"]))) == 2
+            with pytest.raises(EvalInputError, match=r"cannot read .*Permission denied"):
+                evaluate(predictions, annotations, "lvs")
         finally:
             os.seteuid(user)
         path.chmod(stat.S_IRUSR)
-        err = capsys.readouterr().err.splitlines()
-        assert len(err) == 1
-        assert "cannot read" in err[0]
-        assert "Permission denied" in err[0]
-    assert not (tmp_path / "s.json").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_found_first(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "closed" / "s.json"
+    out.parent.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    user = os.geteuid()
+    arguments = ["--predictions", "gone", "--annotations", "gone", "--protocol", "lvs", "--out", str(out)]
+    if user == 0:  # who may write everything
+        os.seteuid(65534)
+    try:
+        assert main(["score", *arguments]) == 2
+    finally:
+        os.seteuid(user)
+    assert f"cannot write {out}: Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["bomb by shape", "torch", "h5 link", "huge png", "parquet cut"])
