@@ -223,3 +223,5 @@ def _split(arguments: argparse.Namespace) -> None:
     say(f"{arguments.out}: {counts_text({**split.about['counts'], **removed})}")
     for name, count in split.about.get("leaks_by", {}).items():
         say(f"{count} training clips are of videos of {name}")
+    if lost := split.about.get("labels_lost"):
+        say(f"{lost} of them had been chosen as labelled: so many fewer labels are left than the budget says")

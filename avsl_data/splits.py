@@ -239,6 +239,8 @@ def _without_leaks(
         about["leaks_by"] = leaks_by
     if allowed:
         about["leaks_allowed"] = leaks
+    elif lost := int((labeled & leak).sum()):
+        about["labels_lost"] = lost
     return Split(_table(rows, codes, keep), about)
 
 

@@ -274,7 +274,10 @@ def test_a_study_whose_labelled_clips_are_all_held_out_is_refused(seed: int) -> 
     request = SplitRequest(seed, labels=1.0)
     trained = pa.array([clip.video_id for clip in clips[:8]])
     some = dataclasses.replace(request, held_out=(HeldOut("some", trained.slice(1)),))
-    assert len(_subset(make_split("demo-semi", [clips], some), "labeled")) == 1
+    left = make_split("demo-semi", [clips], some)
+    assert len(_subset(left, "labeled")) == 1
+    assert left.about["labels_lost"] == 7
+    assert "labels_lost" not in make_split("demo-semi", [clips], request).about
     every = dataclasses.replace(request, held_out=(HeldOut("every", trained),))
     with pytest.raises(DataInputError, match=r"every labelled clip is of a held-out video \(.*every\)"):
         make_split("demo-semi", [clips], every)
