@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of the code that is tested.
+settings.register_profile("avsl", deadline=None)
+settings.load_profile("avsl")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
