@@ -213,12 +213,7 @@ class Protocol:
         dict
             Field name to value.
         """
-        return {
-            key: [list(v) if isinstance(v, tuple) else v for v in value]
-            if isinstance(value, tuple)
-            else value
-            for key, value in dataclasses.asdict(self).items()
-        }
+        return {key: _as_lists(value) for key, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:

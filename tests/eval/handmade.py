@@ -102,3 +102,18 @@ def write_scores(
     with path.with_suffix(".csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
     return path
+
+
+def run_record(seed: int) -> dict[str, Any]:
+    """What a training says of itself in its run.json."""
+    return {
+        "schema": "avsl-run/1",
+        "seed": seed,
+        "config_digest": "c0ffee" * 8,
+        "commit": "0123456789abcdef+dirty",
+        "checkpoint_sha256": f"{seed}a" * 32,
+        "device": "cpu: Some Processor",
+        "wall_time_s": 90.0,
+        "steps": 1500,
+        "clips": {"used": 1234, "excluded": {"x_000001": "damaged", "y_000002": "damaged"}},
+    }

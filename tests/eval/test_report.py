@@ -13,6 +13,7 @@ from avsl_eval import evaluate
 from avsl_eval.__main__ import main
 from avsl_eval.gallery import choose
 from avsl_eval.results_file import read_results
+from tests.eval.handmade import run_record
 
 PROTOCOLS = ("ezvsl", "fixed")
 SUBSETS = {"heard": 9, "unheard": 6}
@@ -103,18 +104,7 @@ def write_method(name: str, noise: float, boxes: dict[str, list[float]], grid: A
 
 
 def record(seed: int) -> dict[str, Any]:
-    return {
-        "schema": "avsl-run/1",
-        "seed": seed,
-        "config_digest": "c0ffee" * 8,
-        "commit": "0123456789abcdef+dirty",
-        "checkpoint_sha256": f"{seed}a" * 32,
-        "device": "cpu: Some Processor",
-        "wall_time_s": 90.0,
-        "steps": 1500,
-        "clips": {"used": 1234, "excluded": {"x_000001": "damaged", "y_000002": "damaged"}},
-        "versions": {"torch": "2.11"},
-    }
+    return {**run_record(seed), "versions": {"torch": "2.11"}}
 
 
 RESULTS = ["results/supervised_demo.json", "results/xpl_demo.json"]

@@ -17,6 +17,7 @@ from PIL import Image
 from avsl_eval import cli_report
 from avsl_eval.__main__ import main
 from avsl_eval.results_file import read_results
+from tests.eval.handmade import run_record
 
 from .conftest import Browser
 
@@ -76,7 +77,7 @@ def write_method(name: str, noise: float, boxes: dict[str, list[float]], rng: np
         heatmap = np.stack(maps)[-len(ids) :]
         np.savez(predictions, clip_id=np.array(ids), heatmap=heatmap, meta=np.array(meta))
         runs.append(f"seed={seed},{folder}/run.json")
-        (folder / "run.json").write_text(json.dumps(record(seed)))
+        (folder / "run.json").write_text(json.dumps(run_record(seed)))
         for subset in SUBSETS:
             out = f"{folder}/{subset}.json"
             files = ("--predictions", str(predictions), "--annotations", f"{subset}.json", "--out", out)
@@ -84,20 +85,6 @@ def write_method(name: str, noise: float, boxes: dict[str, list[float]], rng: np
             scores.append(f"seed={seed},subset={subset},{out}")
     given = ("--scores", *scores, "--run", *runs, "--out", f"results/{name}_demo.json")
     run("collect", "--name", name, "--testset", "demo", *given)
-
-
-def record(seed: int) -> dict[str, Any]:
-    return {
-        "schema": "avsl-run/1",
-        "seed": seed,
-        "config_digest": "c0ffee" * 8,
-        "commit": "0123456789abcdef+dirty",
-        "checkpoint_sha256": f"{seed}a" * 32,
-        "device": "cpu: Some Processor",
-        "wall_time_s": 90.0,
-        "steps": 1500,
-        "clips": {"used": 1234, "excluded": {"x_000001": "damaged", "y_000002": "damaged"}},
-    }
 
 
 class Parsed(html.parser.HTMLParser):
