@@ -1,0 +1,39 @@
+"""The command ``fit``: training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from avsl_train.cli import Commands, add_command, add_shards, add_threads
+from avsl_train.errors import TrainInputError
+
+
+def add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Declare the command ``fit``."""
+    sub = add_command(commands, "fit", _fit, "train, or go on with a training that was stopped")
+    sub.add_argument("--config", type=Path, required=True, help="a configuration as `resolve` writes it")
+    add_shards(sub)
+    sub.add_argument("--split", type=Path, required=True, help="split with the subsets labeled and unlabeled")
+    sub.add_argument("--seed", type=int, required=True)
+    sub.add_argument("--out", type=Path, required=True, help="folder of the run")
+    add_threads(sub)
+    sub.add_argument(
+        "--on-change",
+        choices=("error", "restart"),
+        default="error",
+        help="what to do where --out holds a training of another configuration, seed or set of clips",
+    )
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from avsl_train.config import load_config
+
+    config = load_config(args.config)  # before torch is imported: a misspelt key answers at once
+    from avsl_train.fit import NotFiniteError, fit, read_training_clips
+
+    clips = read_training_clips(config, args.shards, args.split)
+    try:
+        fit(config, clips, args.seed, args.out, args.threads, args.on_change)
+    except NotFiniteError as error:
+        raise TrainInputError(str(error)) from error
