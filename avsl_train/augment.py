@@ -1,8 +1,9 @@
-"""Views of a clip: weak and strong, drawn in batches, with the geometry that maps and labels must follow.
+"""Views of a clip: weak and strong, made in batches, with the geometry that maps and labels must follow.
 
 A view's geometry is a crop of the un-cropped frame and a flip. Images, ground truth and stored pseudo-labels
 are brought into a view with the same geometry (`crop`), and a prediction made in a view is brought back to
-the frame with `uncrop`. Every draw comes from the generator that is passed in, nothing from global state.
+the frame with `uncrop`. Nothing here draws: every change is a function of uniform numbers that are passed in
+(`avsl_train.draws`), one row per clip, as many as its ``..._DRAWS`` says.
 
 Shape letters: B clips, F side of the stored frame, S side of the image, h = w side of a map.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -22,6 +24,13 @@ from avsl_train.config import AugmentConfig
 
 BLUR_REACH = 2.0
 """Taps of the Gaussian reach this many of the largest sigma to each side."""
+
+CROP_DRAWS: Final = 5
+"""Uniform numbers of a clip that `draw_weak` and `draw_strong` use."""
+COLOUR_DRAWS: Final = 8
+"""Uniform numbers of a clip that `change_colours` uses."""
+MASK_DRAWS: Final = 4
+"""Uniform numbers of a clip that the masks of sounds use."""
 
 _RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -64,31 +73,45 @@ def identity(batch: int) -> Geometry:
     )
 
 
-def draw_weak(batch: int, config: AugmentConfig, generator: torch.Generator) -> Geometry:
-    """Draw weak crops: a square of at least ``crop_weak`` of the frame's side, anywhere, and a flip."""
-    side = _uniform((batch,), config.crop_weak, 1.0, generator)
-    return _place(side, side, config.flip, generator)
+def draw_weak(u: Tensor, config: AugmentConfig) -> Geometry:
+    """Return weak crops: a square of at least ``crop_weak`` of the frame's side, anywhere, and a flip.
+
+    Parameters
+    ----------
+    u : Tensor [B, CROP_DRAWS]
+        Uniform numbers.
+    config
+        ``crop_weak`` and ``flip``.
+    """
+    side = _between(config.crop_weak, 1.0, u[:, 0])
+    return _place(side, side, config.flip, u)
 
 
-def draw_strong(batch: int, config: AugmentConfig, generator: torch.Generator) -> Geometry:
-    """Draw strong crops: area and aspect ratio at random (as RandomResizedCrop), and a flip."""
-    area = _uniform((batch,), *config.crop_scale, generator)
+def draw_strong(u: Tensor, config: AugmentConfig) -> Geometry:
+    """Return strong crops: area and aspect ratio at random (as RandomResizedCrop), and a flip.
+
+    Parameters
+    ----------
+    u : Tensor [B, CROP_DRAWS]
+        Uniform numbers.
+    config
+        ``crop_scale``, ``crop_aspect`` and ``flip``.
+    """
+    area = _between(*config.crop_scale, u[:, 0])
     limit = math.log(config.crop_aspect)
-    aspect = torch.exp(_uniform((batch,), -limit, limit, generator))
+    aspect = torch.exp(_between(-limit, limit, u[:, 1]))
     width = (area * aspect).sqrt().clamp(max=1.0)
     height = (area / aspect).sqrt().clamp(max=1.0)
-    return _place(width, height, config.flip, generator)
+    return _place(width, height, config.flip, u)
 
 
-def _place(width: Tensor, height: Tensor, flip: float, generator: torch.Generator) -> Geometry:
-    x0 = torch.rand(width.shape, generator=generator) * (1 - width)
-    y0 = torch.rand(height.shape, generator=generator) * (1 - height)
-    box = torch.stack([x0, y0, x0 + width, y0 + height], dim=1)
-    return Geometry(box, torch.rand(width.shape, generator=generator) < flip)
+def _place(width: Tensor, height: Tensor, flip: float, u: Tensor) -> Geometry:
+    x0, y0 = u[:, 2] * (1 - width), u[:, 3] * (1 - height)
+    return Geometry(torch.stack([x0, y0, x0 + width, y0 + height], dim=1), u[:, 4] < flip)
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=generator)
+def _between(low: float, high: float, u: Tensor) -> Tensor:
+    return low + (high - low) * u
 
 
 def crop(images: Tensor, geometry: Geometry, size: int) -> Tensor:
@@ -147,7 +170,7 @@ def _sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return functional.grid_sample(images, 2 * grid - 1, padding_mode="border", align_corners=False)
 
 
-def change_colours(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def change_colours(images: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
     """Jitter colours, make grey and blur, each with its probability and per image.
 
     Brightness, saturation, hue and grey are one 3x3 matrix per image, contrast pulls towards the mean grey.
@@ -159,34 +182,27 @@ def change_colours(images: Tensor, config: AugmentConfig, generator: torch.Gener
         RGB in [0, 1].
     config
         Probabilities and ranges.
-    generator
-        Source of the draws, on the CPU.
+    u : Tensor [B, COLOUR_DRAWS]
+        Uniform numbers, on the CPU.
 
     Returns
     -------
     Tensor [B, 3, S, S]
         RGB in [0, 1].
     """
-    batch = len(images)
-    on = torch.rand((batch,), generator=generator) < config.jitter
+    on = u[:, 0] < config.jitter
 
-    def factor(width: float) -> Tensor:
-        drawn = _uniform((batch,), max(0.0, 1 - width), 1 + width, generator)
-        return torch.where(on, drawn, 1.0)
+    def factor(width: float, column: int) -> Tensor:
+        return torch.where(on, _between(max(0.0, 1 - width), 1 + width, u[:, column]), 1.0)
 
-    brightness, contrast, saturation = (
-        factor(config.brightness),
-        factor(config.contrast),
-        factor(config.saturation),
-    )
-    turn = torch.where(on, _uniform((batch,), -config.hue, config.hue, generator), 0.0) * (2 * math.pi)
-    gray = torch.rand((batch,), generator=generator) < config.gray
-    saturation = torch.where(gray, 0.0, saturation)
+    brightness, contrast = factor(config.brightness, 1), factor(config.contrast, 2)
+    turn = torch.where(on, _between(-config.hue, config.hue, u[:, 4]), 0.0) * (2 * math.pi)
+    saturation = torch.where(u[:, 5] < config.gray, 0.0, factor(config.saturation, 3))
     matrix = _colour_matrix(turn, saturation) * brightness[:, None, None]
     images = torch.einsum("bdc,bcij->bdij", matrix.to(images.device), images)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (mean + (images - mean) * contrast.to(images.device)[:, None, None, None]).clamp(0, 1)
-    return _blur(images, config, generator)
+    return _blur(images, config, u[:, 6:])
 
 
 def _colour_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
@@ -199,12 +215,12 @@ def _colour_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
     return matrix
 
 
-def _blur(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _blur(images: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
     """Blur each image with its probability by a Gaussian of its own width."""
-    batch, _, size, _ = images.shape
+    size = images.shape[-1]
     low, high = (sigma * size / 224 for sigma in config.blur_sigma)
-    sigma = _uniform((batch,), low, high, generator)
-    on = torch.rand((batch,), generator=generator) < config.blur
+    sigma = _between(low, high, u[:, 0])
+    on = u[:, 1] < config.blur
     reach = math.ceil(BLUR_REACH * high)
     offsets = torch.arange(-reach, reach + 1)
     taps = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
@@ -220,7 +236,7 @@ def _blur(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> 
     )
 
 
-def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
     """Set one band of frequencies and one span of time to the clip's mean (SpecAugment).
 
     Parameters
@@ -229,20 +245,35 @@ def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, generator: torc
         Log spectrogram.
     config
         Largest masked shares ``freq_mask`` and ``time_mask``.
-    generator
-        Source of the draws, on the CPU.
+    u : Tensor [B, MASK_DRAWS]
+        Uniform numbers, on the CPU.
     """
-    batch, _, n_freq, n_time = spectrogram.shape
-    rows = config.freq_mask if n_freq > 1 else 0.0  # the one row of a waveform is all of it
-    mask = _span(batch, n_freq, rows, generator)[:, None, :, None]
-    mask = mask | _span(batch, n_time, config.time_mask, generator)[:, None, None, :]
+    _, _, n_freq, n_time = spectrogram.shape
+    mask = _span(n_freq, config.freq_mask, u[:, 0:2])[:, None, :, None]
+    mask = mask | _span(n_time, config.time_mask, u[:, 2:4])[:, None, None, :]
     mean = spectrogram.mean(dim=(2, 3), keepdim=True)
     return torch.where(mask.to(spectrogram.device), mean, spectrogram)
 
 
-def _span(batch: int, length: int, share: float, generator: torch.Generator) -> Tensor:
+def mask_patches(patches: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
+    """Mask patches [B, N, time, mels] of log mel spectrograms as the one spectrogram that they are cut from.
+
+    The span of time may lie across two patches, the band is the same in all of them.
+    """
+    batch, n, steps, mels = patches.shape
+    whole = patches.reshape(batch, 1, n * steps, mels).transpose(2, 3)
+    return mask_spectrogram(whole, config, u).transpose(2, 3).reshape(patches.shape)
+
+
+def mask_wave(wave: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
+    """Set one span of time of waveforms [B, n] to their mean; samples have no band that could be masked."""
+    mask = _span(wave.shape[1], config.time_mask, u[:, 2:4])
+    return torch.where(mask.to(wave.device), wave.mean(1, keepdim=True), wave)
+
+
+def _span(length: int, share: float, u: Tensor) -> Tensor:
     """Return [B, length] of bool with one span of a random width up to ``share`` of the length."""
-    width = torch.rand((batch, 1), generator=generator) * share * length
-    start = torch.rand((batch, 1), generator=generator) * (length - width)
+    width = u[:, 0:1] * share * length
+    start = u[:, 1:2] * (length - width)
     steps = torch.arange(length)[None, :]
     return (steps >= start.round()) & (steps < (start + width).round())

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -25,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from avsl_train.config_section import Probability, Section
 from avsl_train.errors import TrainInputError
 from avsl_train.explain import explain
+from avsl_train.method_config import SemiConfig, TwoModels
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 FrontendName = Literal["ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf", "vggish", "sspl", "waveform"]
 
 
@@ -39,12 +38,6 @@ HEARS: Final = {"vggish": ("vggish", "sspl"), "soundnet": ("waveform",)}
 """Front ends that an audio encoder takes; every other one takes `SPECTROGRAMS`."""
 
 
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class ModelConfig(Section):
     """The shared localizer: two encoders, a common space and a learned calibration."""
 
@@ -53,6 +46,9 @@ class ModelConfig(Section):
     )
     audio: Literal["tiny", "resnet18", "vggish", "soundnet"] = Field(
         "resnet18", description="Audio encoder, from scratch unless `audio_weights` [code EZ-VSL]."
+    )
+    frontend: FrontendName | None = Field(
+        None, description="Audio front end of this model; null: `data.frontend` [ours]."
     )
     dim: PositiveInt = Field(512, description="Channels of the common space [code EZ-VSL].")
     width: PositiveFloat = Field(1.0, description="Width multiplier of the tiny encoders [ours].")
@@ -88,12 +84,22 @@ class ModelConfig(Section):
                 )
         return self
 
-    def check_hears(self, frontend: str) -> None:
-        """Raise ValueError if the audio encoder cannot use what a front end gives."""
-        wanted = HEARS.get(self.audio, SPECTROGRAMS)
+    def hears(self, data: DataConfig) -> FrontendName:
+        """Return the front end of this model: its own, or that of the data."""
+        return self.frontend or data.frontend
+
+    def check_hears(self, data: DataConfig) -> None:
+        """Raise ValueError if the audio encoder cannot use what its front end gives."""
+        wanted, frontend = HEARS.get(self.audio, SPECTROGRAMS), self.hears(data)
         if frontend not in wanted:
+            key = "data.frontend" if self.frontend is None else "frontend"
             raise ValueError(
-                f"the audio encoder {self.audio} hears data.frontend {' or '.join(wanted)}, not {frontend}"
+                f"the audio encoder {self.audio} hears {key} {' or '.join(wanted)}, not {frontend}"
+            )
+        if frontend in HEARS["vggish"] and data.audio_s < PATCH_S:
+            raise ValueError(
+                f"data.audio_s {data.audio_s} is shorter than a patch of {PATCH_S} s, which the front "
+                f"end {frontend} makes"
             )
 
 
@@ -169,67 +175,8 @@ class OptimConfig(Section):
     clip_norm: PositiveFloat = Field(5.0, description="Largest norm of the gradient [ours].")
 
 
-class Losses(Section):
-    """Loss terms that every method shares."""
-
-    lambda_con: NonNegativeFloat = Field(1.0, description="Weight of the contrastive loss [ours]; 0: none.")
-    contrastive: Literal["ezvsl"] = Field(
-        "ezvsl", description="Contrastive loss over all clips of the batch [code EZ-VSL]."
-    )
-    loss_at: Literal["map", "image"] = Field("map", description="Resolution of the supervised loss [ours].")
-
-
-class SupervisedConfig(Losses):
-    """Labelled clips only; with `lambda_con` above 0 the contrastive loss sees all clips."""
-
-    name: Literal["supervised"]
-    lambda_con: NonNegativeFloat = Field(
-        0.0, description="Weight of the contrastive loss; 0: labelled clips only [ours]."
-    )
-
-
-class HardPLConfig(Losses):
-    """Vanilla hard pseudo-labelling: one model, its own labels, thresholded."""
-
-    name: Literal["hard-pl"]
-    lambda_pl: NonNegativeFloat = Field(1.0, description="Weight of the pseudo-label loss [ours].")
-    threshold: Probability = Field(0.5, description="Pixels at or above it are positive [ours].")
-    warmup: Probability = Field(0.1, description="Share of the steps before pseudo-labels are used [ours].")
-
-
-class XPLConfig(Losses):
-    """Cross pseudo-labelling; one key for every part that the paper's ablation switches."""
-
-    name: Literal["xpl"]
-    lambda_x: NonNegativeFloat = Field(1.0, description="Weight of the cross pseudo-label loss [ours].")
-    labels: Literal["cross", "self"] = Field(
-        "cross", description="Whose label a model trains on [paper: cross]."
-    )
-    soft: bool = Field(True, description="Soft labels [paper], or thresholded at `threshold`.")
-    threshold: Probability = Field(0.5, description="Threshold of labels that are not soft [ours].")
-    sharpening: bool = Field(True, description="Sharpen the predictions [paper].")
-    temperature: PositiveFloat = Field(0.5, description="T of the sharpening [ours].")
-    pl_ema: bool = Field(True, description="Average the labels over the epochs [paper].")
-    beta: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Weight of the previous label [ours].")
-    curriculum: bool = Field(True, description="Feed the most reliable clips first [paper].")
-    rho_start: Probability = Field(
-        0.1, description="Share of the clips that the curriculum starts with [ours]."
-    )
-    ramp: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="Share of the steps after warm-up over which rho grows to 1 [ours]."
-    )
-    augmentation: Literal["separate", "same"] = Field(
-        "separate", description="Own policies and draws of A and B [paper], or the same for both."
-    )
-    warmup: Probability = Field(0.1, description="Share of the steps before pseudo-labels are used [ours].")
-    inference: Literal["mean", "a", "b"] = Field("mean", description="Whose map is the prediction [ours].")
-    model_b: dict[str, Any] = Field(
-        default_factory=dict,
-        description="What model B has different from `model` (keys of that section) [ours].",
-    )
-
-
-MethodConfig = Annotated[SupervisedConfig | HardPLConfig | XPLConfig, Field(discriminator="name")]
+MethodConfig = Annotated[SemiConfig, Field(discriminator="name")]
+"""The section of a method, known by its name."""
 
 
 class ExperimentConfig(Section):
@@ -258,29 +205,24 @@ class ExperimentConfig(Section):
             raise ValueError(
                 f"data.audio_s {self.data.audio_s} is longer than data.clip_s {self.data.clip_s}"
             )
-        self.model.check_hears(self.data.frontend)
-        if self.data.frontend in HEARS["vggish"] and self.data.audio_s < PATCH_S:
-            raise ValueError(
-                f"data.audio_s {self.data.audio_s} is shorter than a patch of {PATCH_S} s, which the front "
-                f"end {self.data.frontend} makes"
-            )
-        if isinstance(self.method, XPLConfig):
+        self.model.check_hears(self.data)
+        if isinstance(self.method, TwoModels):
             try:
-                self.model_b().check_hears(self.data.frontend)
+                self.model_b().check_hears(self.data)
             except ValidationError as error:
                 faults = explain(ModelConfig, error)
                 raise ValueError("; ".join(f"method.model_b.{fault}" for fault in faults)) from error
         return self
 
     def model_b(self) -> ModelConfig:
-        """Return the configuration of XPL's second model: ``model`` with the keys of ``method.model_b``.
+        """Return the configuration of the second model: ``model`` with the keys of ``method.model_b``.
 
         Raises
         ------
         TypeError
             The method has one model.
         """
-        if not isinstance(self.method, XPLConfig):
+        if not isinstance(self.method, TwoModels):
             raise TypeError(f"method {self.method.name} has no second model")
         return ModelConfig.model_validate({**self.model.model_dump(), **self.method.model_b})
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from avsl_train.config import DataConfig
+from avsl_train.draws import key_of
 from avsl_train.errors import TrainInputError
 
 logger = logging.getLogger(__name__)
@@ -46,19 +47,22 @@ class Clips:
         Sound of ``DataConfig.clip_s`` seconds.
     boxes : Tensor [B, M, 4] of float32
         xyxy in [0, 1]; unused rows are 0 and cover nothing.
+    key : Tensor [B] of int64
+        Hashes of the clip ids (`avsl_train.draws.key_of`): what a clip's draws depend on.
     """
 
     index: Tensor
     frames: Tensor
     waves: Tensor
     boxes: Tensor
+    key: Tensor
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: Tensor) -> Clips:
         """Return some of the clips."""
-        return Clips(self.index[rows], self.frames[rows], self.waves[rows], self.boxes[rows])
+        return Clips(self.index[rows], self.frames[rows], self.waves[rows], self.boxes[rows], self.key[rows])
 
     @staticmethod
     def join(parts: Sequence[Clips]) -> Clips:
@@ -72,6 +76,7 @@ class Clips:
             torch.cat([part.frames for part in parts]),
             torch.cat([part.waves for part in parts]),
             torch.cat(boxes),
+            torch.cat([part.key for part in parts]),
         )
 
 
@@ -194,7 +199,8 @@ class ClipSet(Dataset[Clips]):
                 f"{self.config.sample_rate}: preprocess the clips at that rate or change the configuration"
             )
         wave = _of_length(samples, round(self.config.clip_s * rate))
-        return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None])
+        key = torch.tensor([key_of(self.ids[position])])
+        return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None], key)
 
     def _media(self, row: Row) -> dict[str, Any]:
         """Read the frame and the sound of one row: of its shard, only the row group it lies in."""

@@ -1,29 +1,37 @@
 """From stored clips to what the models see and hear, and to the ground truth in the same geometry.
 
-Shape letters: B clips, F side of the stored frame, S side of the image, T time steps, M boxes.
+Shape letters: B clips, F side of the stored frame, S side of the image, T time steps, n samples, M boxes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from avsl_train.augment import (
+    COLOUR_DRAWS,
+    CROP_DRAWS,
+    MASK_DRAWS,
     Geometry,
     change_colours,
     crop,
     draw_strong,
     draw_weak,
     identity,
+    mask_patches,
     mask_spectrogram,
+    mask_wave,
 )
-from avsl_train.config import AugmentConfig, DataConfig
+from avsl_train.config import HEARS, AugmentConfig, DataConfig, FrontendName
 from avsl_train.data import Clips
-from avsl_train.frontends import make_frontend
+from avsl_train.draws import Draws
+from avsl_train.frontends import Frontend, make_frontend
 
 INT16_SCALE = 32768.0
+_SOUND = 1
+"""Uniform numbers of a clip that say which part of its sound is heard; they come first."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +43,29 @@ class View:
     image : Tensor [B, 3, S, S]
         RGB in [0, 1].
     spectrogram : Tensor [B, 1, frequencies, T]
-        Log spectrogram of ``DataConfig.audio_s`` seconds.
+        What the front end makes of ``DataConfig.audio_s`` seconds: mostly a log spectrogram, else patches
+        [B, N, 96, 64] or a waveform [B, 1, 1, n].
     geometry
         Where the image lies in the frame.
+    frontend
+        Whose features ``spectrogram`` holds.
+    wave : Tensor [B, n] of float32 or None
+        The sound of the view in [-1, 1], for a second front end (`Viewer.heard`); None where the sound was
+        masked.
     """
 
     image: Tensor
     spectrogram: Tensor
     geometry: Geometry
+    frontend: FrontendName
+    wave: Tensor | None = None
 
 
 class Viewer:
     """Makes views of clips on a device.
+
+    A view that is drawn depends on its `Draws` and on each clip's key, and on nothing else: not on the other
+    clips of the batch, nor on which process makes it.
 
     Parameters
     ----------
@@ -59,26 +78,61 @@ class Viewer:
     def __init__(self, config: DataConfig, device: torch.device) -> None:
         self.config = config
         self.device = device
-        self.frontend = make_frontend(config).to(device)
+        self._frontends: dict[FrontendName, Frontend] = {}
 
-    def plain(self, clips: Clips) -> View:
-        """Return the whole frame and the middle of the sound: the view of prediction."""
+    def plain(self, clips: Clips, frontend: FrontendName | None = None) -> View:
+        """Return the whole frame and the middle of the sound: the view of prediction.
+
+        ``frontend`` is that of the model that hears the view; None: ``data.frontend``. So in every view.
+        """
         geometry = identity(len(clips)).to(self.device)
         start = torch.full((len(clips),), (self._clip_samples - self._samples) // 2)
-        return View(self._images(clips, geometry), self._spectrogram(clips, start), geometry)
+        return self._view(self._images(clips, geometry), self._wave(clips, start), geometry, frontend)
 
-    def weak(self, clips: Clips, config: AugmentConfig, generator: torch.Generator) -> View:
+    def weak(
+        self, clips: Clips, config: AugmentConfig, draws: Draws, frontend: FrontendName | None = None
+    ) -> View:
         """Return a weak view: crop, flip and a random part of the sound."""
-        geometry = draw_weak(len(clips), config, generator).to(self.device)
-        spectrogram = self._spectrogram(clips, self._random_start(clips, generator))
-        return View(self._images(clips, geometry), spectrogram, geometry)
+        sound, place = draws.uniform(clips.key, _SOUND + CROP_DRAWS).split_with_sizes([_SOUND, CROP_DRAWS], 1)
+        geometry = draw_weak(place, config).to(self.device)
+        wave = self._wave(clips, self._start(sound))
+        return self._view(self._images(clips, geometry), wave, geometry, frontend)
 
-    def strong(self, clips: Clips, config: AugmentConfig, generator: torch.Generator) -> View:
-        """Return a strong view: crop, flip, colours, blur and SpecAugment."""
-        geometry = draw_strong(len(clips), config, generator).to(self.device)
-        image = change_colours(self._images(clips, geometry), config, generator)
-        spectrogram = self._spectrogram(clips, self._random_start(clips, generator))
-        return View(image, mask_spectrogram(spectrogram, config, generator), geometry)
+    def strong(
+        self, clips: Clips, config: AugmentConfig, draws: Draws, frontend: FrontendName | None = None
+    ) -> View:
+        """Return a strong view: crop, flip, colours, blur and SpecAugment.
+
+        Of a waveform SpecAugment masks the span of time only, before the front end.
+        """
+        parts = [_SOUND, CROP_DRAWS, COLOUR_DRAWS, MASK_DRAWS]
+        sound, place, colours, masks = draws.uniform(clips.key, sum(parts)).split_with_sizes(parts, 1)
+        geometry = draw_strong(place, config).to(self.device)
+        image = change_colours(self._images(clips, geometry), config, colours)
+        wave = self._wave(clips, self._start(sound))
+        name = frontend or self.config.frontend
+        if name in HEARS["soundnet"]:
+            return View(image, self._features(mask_wave(wave, config, masks), name), geometry, name)
+        mask = mask_patches if name in HEARS["vggish"] else mask_spectrogram
+        return View(image, mask(self._features(wave, name), config, masks), geometry, name)
+
+    def heard(self, view: View, frontend: FrontendName | None) -> View:
+        """Return a view as a model with another front end hears it.
+
+        Raises
+        ------
+        ValueError
+            The sound of the view was masked for its own front end: ask for the view with ``frontend``.
+        """
+        name = frontend or self.config.frontend
+        if name == view.frontend:
+            return view
+        if view.wave is None:
+            raise ValueError(
+                f"a strong view for the front end {view.frontend} cannot be heard by {name}: ask "
+                f"`Viewer.strong` for it with frontend={name!r}"
+            )
+        return replace(view, spectrogram=self._features(view.wave, name), frontend=name)
 
     def truth(self, clips: Clips, geometry: Geometry) -> Tensor:
         """Return the union of the boxes as a view sees it, [B, 1, S, S] in {0, 1}."""
@@ -92,19 +146,29 @@ class Viewer:
     def _clip_samples(self) -> int:
         return round(self.config.clip_s * self.config.sample_rate)
 
-    def _random_start(self, clips: Clips, generator: torch.Generator) -> Tensor:
+    def _start(self, u: Tensor) -> Tensor:
+        """Return the first heard sample of each clip, [B] of int64, of uniform numbers [B, 1]."""
         room = self._clip_samples - self._samples
-        return torch.randint(0, room + 1, (len(clips),), generator=generator)
+        return (u[:, 0].double() * (room + 1)).long()
 
     def _images(self, clips: Clips, geometry: Geometry) -> Tensor:
         return crop(clips.frames.to(self.device).float() / 255, geometry, self.config.image_size)
 
-    def _spectrogram(self, clips: Clips, start: Tensor) -> Tensor:
+    def _wave(self, clips: Clips, start: Tensor) -> Tensor:
+        """Return the heard part of every sound, [B, n] of float32 in [-1, 1]."""
         positions = start[:, None] + torch.arange(self._samples)[None, :]
-        waves = clips.waves.gather(1, positions).to(self.device).float() / INT16_SCALE
+        return clips.waves.gather(1, positions).to(self.device).float() / INT16_SCALE
+
+    def _features(self, wave: Tensor, name: FrontendName) -> Tensor:
+        if name not in self._frontends:
+            self._frontends[name] = make_frontend(self.config, name).to(self.device)
         with torch.no_grad():
-            spectrogram: Tensor = self.frontend(waves)
-        return spectrogram
+            features: Tensor = self._frontends[name](wave)
+        return features
+
+    def _view(self, image: Tensor, wave: Tensor, geometry: Geometry, frontend: FrontendName | None) -> View:
+        name = frontend or self.config.frontend
+        return View(image, self._features(wave, name), geometry, name, wave)
 
 
 def rasterise(boxes: Tensor, geometry: Geometry, size: int) -> Tensor:

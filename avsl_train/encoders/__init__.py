@@ -10,7 +10,7 @@ visual        features of a 224x224 image                  ``weights``          
 ============  ===========================================  ====================  =========================
 
 ============  =======================================  ================================  ==================
-audio         hears (``data.frontend``)                ``audio_weights``                 source
+audio         hears (``frontend``)                     ``audio_weights``                 source
 ============  =======================================  ================================  ==================
 ``tiny``      any spectrogram                          none                              ours
 ``resnet18``  any spectrogram                          none, from scratch                EZ-VSL
@@ -65,7 +65,8 @@ def make_audio(config: ModelConfig, data: DataConfig) -> Encoder:
         encoder = SoundNetAudio(config.audio_weights)
     else:
         _takes_no_weights("audio_weights", config.audio_weights, "audio", config.audio)
-        encoder = TinyAudio(frequencies(data), config.width) if config.audio == "tiny" else ResNet18Audio()
+        rows = frequencies(data, config.frontend)
+        encoder = TinyAudio(rows, config.width) if config.audio == "tiny" else ResNet18Audio()
     return encoder.freeze() if config.freeze_audio else encoder
 
 

@@ -29,7 +29,7 @@ from typing import Final
 
 from torch import nn
 
-from avsl_train.config import DataConfig
+from avsl_train.config import DataConfig, FrontendName
 from avsl_train.frontends.frontend import INT16_MAX, Frontend, at_rate, samples_of
 from avsl_train.frontends.mel import MelDecibels, SSPLPatches, VGGishPatches
 from avsl_train.frontends.published import PUBLISHED, published
@@ -57,11 +57,18 @@ __all__ = [
 VGGISH_ROWS: Final = 96
 
 
-def make_frontend(config: DataConfig) -> Frontend:
-    """Return the features that a configuration names, of whatever part of a clip it is given.
+def make_frontend(config: DataConfig, name: FrontendName | None = None) -> Frontend:
+    """Return the features of a front end, of whatever part of a clip it is given.
 
     The module takes sound at ``config.sample_rate`` and resamples it where the features need another rate; it
     has no trained parameters.
+
+    Parameters
+    ----------
+    config
+        Section ``data`` of the training configuration.
+    name
+        Which front end; None: ``config.frontend``.
 
     Examples
     --------
@@ -69,19 +76,19 @@ def make_frontend(config: DataConfig) -> Frontend:
     >>> make_frontend(DataConfig(frontend="vggish"))(torch.zeros(2, 48000)).shape
     torch.Size([2, 3, 96, 64])
     """
-    given = config.sample_rate
-    if config.frontend == "ezvsl":  # at any rate, as its original
+    given, name = config.sample_rate, name or config.frontend
+    if name == "ezvsl":  # at any rate, as its original
         return Frontend(EZVSLSpectrogram(given), INT16_MAX)
-    if config.frontend == "logmel":
+    if name == "logmel":
         return Frontend(LogMel(given, config.mels, config.hop))
-    row = PUBLISHED[config.frontend]
+    row = PUBLISHED[name]
     features = row.features()
     if row.rate != given:
         features = nn.Sequential(at_rate(given, row.rate), features)
     return Frontend(features, row.divisor, clip=row.clip)
 
 
-def frequencies(config: DataConfig) -> int:
-    """Return the number of rows of a front end's spectrogram."""
+def frequencies(config: DataConfig, name: FrontendName | None = None) -> int:
+    """Return the number of rows of a front end's spectrogram; None: that of ``config.frontend``."""
     rows = {"logmel": config.mels, "vggish": VGGISH_ROWS, "sspl": VGGISH_ROWS, "waveform": 1}
-    return rows.get(config.frontend, EZVSL_FRAME // 2 + 1)
+    return rows.get(name or config.frontend, EZVSL_FRAME // 2 + 1)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from avsl_train import losses
 from avsl_train.augment import uncrop
-from avsl_train.config import ExperimentConfig, HardPLConfig
+from avsl_train.config import ExperimentConfig
+from avsl_train.method_config import HardPLConfig
 from avsl_train.methods.method import Batch, Method, Sweep, predicting
 from avsl_train.pseudo_labels import LabelStore, harden
 from avsl_train.views import Viewer
@@ -32,11 +33,11 @@ class HardPL(Method):
         """Label every unlabelled clip from its weak view."""
         if step < self.settings.warmup * self.config.optim.steps:
             return {}
-        generator = self.stream("weak", "a", step)
+        draws = self.draws("weak", "a", step)
         positive = 0.0
         with predicting(self.models):
             for clips in sweep():
-                view = self.viewer.weak(clips, self.config.augment, generator)
+                view = self.viewer.weak(clips, self.config.augment, draws, self.frontend("a"))
                 p, covered = uncrop(self.forward("a", view).probability, view.geometry, self.size)
                 label = harden(p, self.settings.threshold)
                 self.store.update(clips.index, label, covered)
@@ -45,7 +46,8 @@ class HardPL(Method):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, after warm-up, ``pl``."""
-        view = self.viewer.strong(batch.clips, self.config.augment, self.stream("strong", "a", step))
+        draws = self.draws("strong", "a", step)
+        view = self.viewer.strong(batch.clips, self.config.augment, draws, self.frontend("a"))
         output = self.forward("a", view)
         terms = self.shared_terms(batch, view, output)
         if self.store.seen.all():

@@ -12,13 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from avsl_train import losses
-from avsl_train.config import ExperimentConfig, ModelConfig
+from avsl_train.config import ExperimentConfig, FrontendName, ModelConfig
 from avsl_train.data import Clips
+from avsl_train.draws import Draws
 from avsl_train.localizer import Localizer, Output
 from avsl_train.seeding import stream
 from avsl_train.views import View, Viewer
@@ -68,9 +70,15 @@ class Method(ABC):
         self.viewer = viewer
         self.seed = seed
         self.n_unlabeled = n_unlabeled
-        self.models = nn.ModuleDict(
-            {name: build(model, config, seed, name) for name, model in self.model_configs(config).items()}
-        ).to(viewer.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.models = nn.ModuleDict(self.build()).to(
+            viewer.device,
+            memory_format=torch.channels_last,  # type: ignore[call-overload]
+        )
+
+    def build(self) -> dict[str, nn.Module]:
+        """Return the models by their names, freshly initialised; localizers unless a method says else."""
+        configs = self.model_configs(self.config)
+        return {name: build(model, self.config, self.seed, name) for name, model in configs.items()}
 
     @classmethod
     def model_configs(cls, config: ExperimentConfig) -> dict[str, ModelConfig]:
@@ -79,6 +87,34 @@ class Method(ABC):
 
     def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:  # noqa: ARG002 - part of the contract
         """Prepare a pass over the unlabelled clips; return numbers for the log."""
+        return {}
+
+    def after_step(self, step: int) -> None:
+        """Do what follows the optimiser's step, such as the step of a moving average."""
+
+    @property
+    def averages(self) -> frozenset[str]:
+        """Names of the models that are moving averages of others: no gradient, no optimiser."""
+        return frozenset()
+
+    def students(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that the optimiser gets: those of every model but the averages."""
+        for name, model in self.models.items():
+            if name not in self.averages:
+                yield from model.parameters()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's groups of parameters; a method with rates of its own names them here."""
+        return [{"params": list(self.students())}]
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Return strips of pictures of a few clips, for the log.
+
+        Returns
+        -------
+        dict of Tensor [K, 1 or 3, H, W]
+            In [0, 1], one per strip, the same K clips in each: their frames, and maps on the whole frame.
+        """
         return {}
 
     @abstractmethod
@@ -119,15 +155,19 @@ class Method(ABC):
         return terms
 
     def forward(self, name: str, view: View) -> Output:
-        """Run one model, under autocast where the configuration asks for bf16."""
-        device = self.viewer.device.type
+        """Run one model on a view, heard by its front end, under autocast where bf16 is asked for."""
+        device, view = self.viewer.device.type, self.viewer.heard(view, self.frontend(name))
         with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output: Output = self.models[name](view.image, view.spectrogram)
         return Output(output.visual.float(), output.audio.float(), output.logit.float())
 
-    def stream(self, *name: str | int) -> torch.Generator:
-        """Return the generator of a named purpose of this training."""
-        return stream(self.seed, *name)
+    def frontend(self, name: str) -> FrontendName | None:
+        """Return the front end that a model's views are asked with; None: that of the data."""
+        return self.model_configs(self.config)[name].frontend
+
+    def draws(self, *purpose: str | int) -> Draws:
+        """Return the random numbers of a named purpose of this training."""
+        return Draws(self.seed, *purpose)
 
     @property
     def map_size(self) -> int:

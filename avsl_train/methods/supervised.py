@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from avsl_train.config import ExperimentConfig, SupervisedConfig
+from avsl_train.config import ExperimentConfig
+from avsl_train.method_config import SupervisedConfig
 from avsl_train.methods.method import Batch, Method
 from avsl_train.views import Viewer
 
@@ -22,5 +23,6 @@ class Supervised(Method):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup`` and, if it has a weight, ``con``."""
-        view = self.viewer.strong(batch.clips, self.config.augment, self.stream("strong", "a", step))
+        draws = self.draws("strong", "a", step)
+        view = self.viewer.strong(batch.clips, self.config.augment, draws, self.frontend("a"))
         return self.weighted(self.shared_terms(batch, view, self.forward("a", view)))

@@ -4,7 +4,7 @@ Two distinct localizers A and B predict a map for every unlabelled clip. The agr
 how reliable a clip is; a curriculum feeds the reliable ones first. Predictions are sharpened and averaged
 with the previous epoch's label. Each model then trains on the label that the *other* made.
 
-What the paper states and what is our choice is tagged in `avsl_train.config.XPLConfig` and in
+What the paper states and what is our choice is tagged in `avsl_train.method_config.XPLConfig` and in
 `docs/methods.md`.
 
 Shape letters: B clips of a batch, U unlabelled ones of them, h = w side of the map.
@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from avsl_train import losses
 from avsl_train.augment import uncrop
-from avsl_train.config import AugmentConfig, ExperimentConfig, ModelConfig, XPLConfig
+from avsl_train.config import AugmentConfig, ExperimentConfig, ModelConfig
 from avsl_train.localizer import Output
+from avsl_train.method_config import XPLConfig
 from avsl_train.methods.method import Batch, Method, Sweep, predicting
 from avsl_train.pseudo_labels import LabelStore, harden, sharpen
 from avsl_train.selection import keep_most_reliable, ramp_up, reliability
@@ -54,13 +55,13 @@ class XPL(Method):
         share = ramp_up(step, steps, settings.warmup, settings.ramp, settings.rho_start)
         if share == 0:
             return {"rho": 0.0}
-        draws = {name: self.stream("weak", self._drawn_as(name), step) for name in OTHER}
+        draws = {name: self.draws("weak", self._drawn_as(name), step) for name in OTHER}
         scores = torch.zeros(self.n_unlabeled)
         with predicting(self.models):
             for clips in sweep():
                 p, covered = {}, {}
                 for name in OTHER:
-                    view = self.viewer.weak(clips, self.policies[name], draws[name])
+                    view = self.viewer.weak(clips, self.policies[name], draws[name], self.frontend(name))
                     probability = self.forward(name, view).probability
                     p[name], covered[name] = uncrop(probability, view.geometry, self.size)
                     self.stores[name].update(clips.index, self._label(p[name]), covered[name])
@@ -122,8 +123,8 @@ class XPL(Method):
         return sharpen(p, self.settings.temperature) if self.settings.sharpening else p
 
     def _strong_view(self, batch: Batch, name: str, step: int) -> View:
-        generator = self.stream("strong", self._drawn_as(name), step)
-        return self.viewer.strong(batch.clips, self.policies[name], generator)
+        draws = self.draws("strong", self._drawn_as(name), step)
+        return self.viewer.strong(batch.clips, self.policies[name], draws, self.frontend(name))
 
     def _drawn_as(self, name: str) -> str:
         """Return the name of a model's random draws: its own, or A's for both."""

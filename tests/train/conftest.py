@@ -181,6 +181,7 @@ def make_clips(n: int, config: DataConfig, seed: int = 0) -> Clips:
         torch.randint(0, 256, (n, 3, size, size), generator=draw, dtype=torch.uint8),
         torch.randint(-9000, 9000, (n, samples), generator=draw, dtype=torch.int16),
         torch.cat([corners, corners + 0.4], dim=2),
+        torch.arange(n) + 1000 * seed,
     )
 
 

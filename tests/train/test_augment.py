@@ -10,19 +10,32 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsl_train.augment import change_colours, mask_spectrogram
+from avsl_train.augment import (
+    COLOUR_DRAWS,
+    MASK_DRAWS,
+    change_colours,
+    mask_patches,
+    mask_spectrogram,
+    mask_wave,
+)
 from avsl_train.config import AugmentConfig
+from avsl_train.draws import Draws
 
 OFF: dict[str, Any] = {"jitter": 0, "gray": 0, "blur": 0, "freq_mask": 0, "time_mask": 0}
 STRONGEST = AugmentConfig(jitter=1, gray=0.5, blur=1, brightness=0.9, contrast=0.9, saturation=0.9, hue=0.5)
 
 
-def draws(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draws(seed: int = 0, clips: int = 4, n: int = COLOUR_DRAWS) -> torch.Tensor:
+    """Return uniform numbers of some clips."""
+    return Draws(seed).uniform(torch.arange(clips), n)
+
+
+def masks(seed: int = 0, clips: int = 4) -> torch.Tensor:
+    return draws(seed, clips, MASK_DRAWS)
 
 
 def images(n: int = 4, size: int = 24) -> torch.Tensor:
-    return torch.rand(n, 3, size, size, generator=draws(9))
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(9))
 
 
 def only(**on: Any) -> AugmentConfig:
@@ -39,7 +52,7 @@ def test_colours_stay_in_range(seed: int) -> None:
     assert changed.max() <= 1 + 1e-6
 
 
-def test_the_generator_alone_decides() -> None:
+def test_the_numbers_alone_decide() -> None:
     config = AugmentConfig()
     first = change_colours(images(), config, draws(3))
     torch.rand(5)  # the global state has no say
@@ -47,14 +60,14 @@ def test_the_generator_alone_decides() -> None:
     assert not torch.equal(first, change_colours(images(), config, draws(4)))
     spectrogram = torch.rand(4, 1, 16, 20)
     assert torch.equal(
-        mask_spectrogram(spectrogram, config, draws(3)), mask_spectrogram(spectrogram, config, draws(3))
+        mask_spectrogram(spectrogram, config, masks(3)), mask_spectrogram(spectrogram, config, masks(3))
     )
 
 
 def test_probability_zero_changes_nothing() -> None:
     torch.testing.assert_close(change_colours(images(), only(), draws()), images(), rtol=0, atol=1e-5)
     spectrogram = torch.rand(4, 1, 16, 20)
-    assert torch.equal(mask_spectrogram(spectrogram, only(), draws()), spectrogram)
+    assert torch.equal(mask_spectrogram(spectrogram, only(), masks()), spectrogram)
 
 
 def test_grey_makes_the_channels_equal_and_keeps_the_luma() -> None:
@@ -68,9 +81,9 @@ def test_grey_makes_the_channels_equal_and_keeps_the_luma() -> None:
 def test_each_image_has_its_own_draw() -> None:
     same = images(1).expand(8, -1, -1, -1)
     for config in (only(jitter=1, brightness=0.4), only(jitter=1, hue=0.1), only(blur=1, blur_sigma=(5, 20))):
-        changed = change_colours(same, config, draws())
+        changed = change_colours(same, config, draws(clips=8))
         assert all(not torch.equal(changed[0], changed[clip]) for clip in range(1, 8))
-    some = change_colours(same, only(gray=0.5), draws())
+    some = change_colours(same, only(gray=0.5), draws(clips=8))
     grey = (some[:, 0] - some[:, 1]).abs().amax(dim=(1, 2)) < 1e-4
     assert 0 < grey.sum() < 8
 
@@ -99,7 +112,7 @@ def test_brightness_scales_and_contrast_pulls_towards_the_mean() -> None:
 
 def test_the_hue_turns_and_the_luma_stays() -> None:
     red = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(64, 3, 2, 2)
-    turned = change_colours(red, only(jitter=1, hue=0.1), draws())
+    turned = change_colours(red, only(jitter=1, hue=0.1), draws(clips=64))
     luma = torch.einsum("c,bcij->bij", torch.tensor([0.299, 0.587, 0.114]), turned)
     assert luma.unique().tolist() == pytest.approx([0.4598] * len(luma.unique()), abs=1e-3)
     hues = [(colorsys.rgb_to_hsv(*pixel)[0] + 0.5) % 1 - 0.5 for pixel in turned[:, :, 0, 0].tolist()]
@@ -109,10 +122,11 @@ def test_the_hue_turns_and_the_luma_stays() -> None:
 
 def test_blur_keeps_the_mean_and_smooths() -> None:
     flat = torch.full((2, 3, 16, 16), 0.4)
-    torch.testing.assert_close(change_colours(flat, only(blur=1), draws()), flat)
+    torch.testing.assert_close(change_colours(flat, only(blur=1), draws(clips=2)), flat)
     point = torch.zeros(1, 3, 31, 31)
     point[..., 15, 15] = 1
-    blurred = change_colours(point, only(blur=1, blur_sigma=(14.0, 14.0)), draws())  # 1.94 px at this size
+    sigma = 14.0  # 1.94 px at this size
+    blurred = change_colours(point, only(blur=1, blur_sigma=(sigma, sigma)), draws(clips=1))
     assert blurred.sum(dim=(2, 3)).flatten().tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     assert 0.03 < blurred.max() < 0.06  # 1 / (2 pi sigma^2) = .042, the tails cut off
     torch.testing.assert_close(blurred, blurred.transpose(2, 3))
@@ -122,8 +136,8 @@ def test_blur_keeps_the_mean_and_smooths() -> None:
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_a_masked_spectrogram_has_one_band_and_one_span_of_its_mean(seed: int) -> None:
-    spectrogram = torch.rand(3, 1, 40, 60, generator=draws(seed))
-    masked = mask_spectrogram(spectrogram, AugmentConfig(freq_mask=0.3, time_mask=0.2), draws(seed))
+    spectrogram = torch.rand(3, 1, 40, 60, generator=torch.Generator().manual_seed(seed))
+    masked = mask_spectrogram(spectrogram, AugmentConfig(freq_mask=0.3, time_mask=0.2), masks(seed, 3))
     for clip in range(3):
         changed = masked[clip, 0] != spectrogram[clip, 0]
         rows, columns = changed.all(1), changed.all(0)
@@ -136,3 +150,23 @@ def test_a_masked_spectrogram_has_one_band_and_one_span_of_its_mean(seed: int) -
             assert masked[clip, 0][changed].unique().tolist() == pytest.approx(
                 [spectrogram[clip].mean().item()]
             )
+
+
+def test_patches_are_masked_as_the_spectrogram_that_they_are_cut_from() -> None:
+    config = AugmentConfig(freq_mask=0.4, time_mask=0.4)
+    whole = torch.rand(4, 1, 64, 3 * 96)  # mels x time
+    patches = whole.transpose(2, 3).reshape(4, 3, 96, 64)
+    masked = mask_patches(patches, config, masks(1))
+    wanted = mask_spectrogram(whole, config, masks(1))
+    assert torch.equal(masked.reshape(4, 1, 288, 64).transpose(2, 3), wanted)
+    assert not torch.equal(masked, patches)
+
+
+def test_of_a_waveform_one_span_becomes_its_mean() -> None:
+    wave = torch.rand(4, 500)
+    masked = mask_wave(wave, AugmentConfig(freq_mask=1, time_mask=0.5), masks(1))
+    changed = masked != wave
+    assert 0 < changed.sum(1).max() <= 251  # the largest share and a rounding
+    assert (changed.int().diff(dim=1).abs().sum(1) <= 2).all()
+    for clip in range(4):
+        assert ((masked[clip] - wave[clip].mean()).abs()[changed[clip]] < 1e-6).all()

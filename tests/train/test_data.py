@@ -86,7 +86,8 @@ def test_a_short_sound_is_repeated_and_a_long_one_cut(tmp_path: Path) -> None:
 
 def test_batches_pad_boxes_with_rows_that_cover_nothing() -> None:
     one, two = (
-        Clips(torch.zeros(1), torch.zeros(1, 3, 2, 2), torch.zeros(1, 4), torch.ones(1, n, 4)) for n in (0, 2)
+        Clips(torch.zeros(1), torch.zeros(1, 3, 2, 2), torch.zeros(1, 4), torch.ones(1, n, 4), torch.zeros(1))
+        for n in (0, 2)
     )
     joined = Clips.join([one, two])
     assert joined.boxes.shape == (2, 2, 4)
@@ -107,7 +108,7 @@ def test_every_way_of_loading_gives_the_same_batches(world: World, workers: int)
         [12, 13],
     ]
     for first, second in zip(cached, other, strict=True):
-        for part in ("index", "frames", "waves", "boxes"):
+        for part in ("index", "frames", "waves", "boxes", "key"):
             assert torch.equal(getattr(first, part), getattr(second, part))
 
 

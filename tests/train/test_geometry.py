@@ -8,15 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsl_train.augment import Geometry, crop, draw_strong, draw_weak, identity, uncrop
+from avsl_train.augment import CROP_DRAWS, Geometry, crop, draw_strong, draw_weak, identity, uncrop
 from avsl_train.config import AugmentConfig, DataConfig
 from avsl_train.data import Clips
+from avsl_train.draws import Draws
+from avsl_train.frontends import make_frontend
 from avsl_train.pseudo_labels import LabelStore
 from avsl_train.views import Viewer, rasterise
 
 SIZE = 64
 NO_COLOURS = AugmentConfig(jitter=0, gray=0, blur=0, freq_mask=0, time_mask=0)
 CONFIG = DataConfig(frame_size=SIZE, image_size=SIZE, clip_s=1, audio_s=0.5, frontend="logmel", mels=16)
+KEYS = torch.arange(6)
 RAMP = (torch.arange(SIZE)[:, None] * 2.0 + torch.arange(SIZE)[None, :] * 1.0)[None, None]
 """A map that no flip and no crop leaves alone."""
 
@@ -25,8 +28,13 @@ def geometry(x0: float, y0: float, x1: float, y1: float, flip: bool = False) -> 
     return Geometry(torch.tensor([[x0, y0, x1, y1]]), torch.tensor([flip]))
 
 
-def draws(seed: int = 0) -> torch.Generator:
+def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def places(clips: int, seed: int = 0) -> torch.Tensor:
+    """Return the uniform numbers of the crops of some clips."""
+    return Draws(seed).uniform(torch.arange(clips), CROP_DRAWS)
 
 
 def test_identity_is_exact() -> None:
@@ -57,7 +65,7 @@ def test_uncrop_puts_a_map_where_it_was(flip: bool) -> None:
 @given(seed=st.integers(0, 10_000), weak=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_uncrop_undoes_crop_where_covered(seed: int, weak: bool) -> None:
-    view = (draw_weak if weak else draw_strong)(4, AugmentConfig(), draws(seed))
+    view = (draw_weak if weak else draw_strong)(places(4, seed), AugmentConfig())
     back, covered = uncrop(crop(RAMP.expand(4, -1, -1, -1), view, SIZE), view, SIZE)
     assert covered.float().mean() > 0.25
     error = (back - RAMP).abs()[covered]
@@ -69,18 +77,18 @@ def test_uncrop_undoes_crop_where_covered(seed: int, weak: bool) -> None:
 @settings(max_examples=25, deadline=None)
 def test_drawn_views_lie_inside_the_frame(seed: int) -> None:
     config = AugmentConfig()
-    for view in (draw_weak(32, config, draws(seed)), draw_strong(32, config, draws(seed))):
+    for view in (draw_weak(places(32, seed), config), draw_strong(places(32, seed), config)):
         x0, y0, x1, y1 = view.box.unbind(1)
         assert (view.box >= 0).all()
         assert (view.box <= 1 + 1e-6).all()
         assert ((x1 > x0) & (y1 > y0)).all()
-    weak = draw_weak(32, config, draws(seed)).box
+    weak = draw_weak(places(32, seed), config).box
     assert (weak[:, 2] - weak[:, 0]).min() >= config.crop_weak - 1e-6
     torch.testing.assert_close(weak[:, 2] - weak[:, 0], weak[:, 3] - weak[:, 1])
 
 
 def test_strong_crops_have_the_area_and_aspect_that_was_asked_for() -> None:
-    box = draw_strong(4000, AugmentConfig(crop_scale=(0.3, 0.5)), draws()).box
+    box = draw_strong(places(4000), AugmentConfig(crop_scale=(0.3, 0.5))).box
     width, height = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
     assert (width * height).min() >= 0.3 - 1e-4
     assert (width * height).max() <= 0.5 + 1e-4
@@ -89,11 +97,10 @@ def test_strong_crops_have_the_area_and_aspect_that_was_asked_for() -> None:
 
 
 def test_a_quarter_of_the_clips_is_flipped_when_a_quarter_is_asked_for() -> None:
-    assert draw_weak(4000, AugmentConfig(flip=0.25), draws()).flip.float().mean() == pytest.approx(
-        0.25, abs=0.03
-    )
-    assert not draw_weak(100, AugmentConfig(flip=0), draws()).flip.any()
-    assert draw_strong(100, AugmentConfig(flip=1), draws()).flip.all()
+    flipped = draw_weak(places(4000), AugmentConfig(flip=0.25)).flip
+    assert flipped.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert not draw_weak(places(100), AugmentConfig(flip=0)).flip.any()
+    assert draw_strong(places(100), AugmentConfig(flip=1)).flip.all()
 
 
 @given(seed=st.integers(0, 10_000))
@@ -101,7 +108,7 @@ def test_a_quarter_of_the_clips_is_flipped_when_a_quarter_is_asked_for() -> None
 def test_truth_equals_a_slow_oracle(seed: int) -> None:
     draw = np.random.default_rng(seed)
     boxes = np.sort(draw.uniform(size=(1, 2, 2, 2)), axis=2).reshape(1, 2, 4)  # x0 y0 x1 y1
-    view = draw_strong(1, AugmentConfig(), draws(seed))
+    view = draw_strong(places(1, seed), AugmentConfig())
     x0, y0, x1, y1 = view.box[0].tolist()
     found = rasterise(torch.from_numpy(boxes).float(), view, 9)[0, 0]
     for row in range(9):
@@ -127,19 +134,19 @@ def test_the_truth_is_the_union_of_the_boxes() -> None:
 @settings(max_examples=15, deadline=None)
 def test_image_truth_and_pseudo_label_of_a_view_coincide(seed: int) -> None:
     """Paint each clip's box white; all three must show it at the same place, whatever the view."""
-    clips, corners = 6, torch.randint(0, 40, (6, 2), generator=draws(seed))
-    ends = corners + torch.randint(8, 24, (6, 2), generator=draws(seed + 1))
+    clips, corners = len(KEYS), torch.randint(0, 40, (6, 2), generator=generator(seed))
+    ends = corners + torch.randint(8, 24, (6, 2), generator=generator(seed + 1))
     frames = torch.zeros(clips, 3, SIZE, SIZE, dtype=torch.uint8)
     for clip, ((x0, y0), (x1, y1)) in enumerate(zip(corners.tolist(), ends.tolist(), strict=True)):
         frames[clip, :, y0:y1, x0:x1] = 255
     boxes = torch.cat([corners, ends], dim=1)[:, None].float() / SIZE
-    batch = Clips(torch.arange(clips), frames, torch.zeros(clips, 16000, dtype=torch.int16), boxes)
+    batch = Clips(torch.arange(clips), frames, torch.zeros(clips, 16000, dtype=torch.int16), boxes, KEYS)
     viewer = Viewer(CONFIG, torch.device("cpu"))
     store = LabelStore(clips, SIZE, beta=0.0)
     store.update(batch.index, frames[:, :1].float() / 255, torch.ones(clips, 1, SIZE, SIZE, dtype=torch.bool))
     for view in (
-        viewer.strong(batch, NO_COLOURS, draws(seed)),
-        viewer.weak(batch, NO_COLOURS, draws(seed)),
+        viewer.strong(batch, NO_COLOURS, Draws(seed)),
+        viewer.weak(batch, NO_COLOURS, Draws(seed)),
         viewer.plain(batch),
     ):
         truth = viewer.truth(batch, view.geometry)
@@ -149,11 +156,11 @@ def test_image_truth_and_pseudo_label_of_a_view_coincide(seed: int) -> None:
 
 
 def test_a_plain_view_is_the_frame_and_the_middle_of_the_sound() -> None:
-    frames = torch.randint(0, 256, (1, 3, SIZE, SIZE), generator=draws(), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (1, 3, SIZE, SIZE), generator=generator(), dtype=torch.uint8)
     waves = torch.zeros(1, 16000, dtype=torch.int16)
-    waves[:, 4000:12000] = torch.randint(-9000, 9000, (1, 8000), generator=draws(), dtype=torch.int16)
+    waves[:, 4000:12000] = torch.randint(-9000, 9000, (1, 8000), generator=generator(), dtype=torch.int16)
     viewer = Viewer(CONFIG, torch.device("cpu"))
-    view = viewer.plain(Clips(torch.tensor([0]), frames, waves, torch.zeros(1, 0, 4)))
+    view = viewer.plain(Clips(torch.tensor([0]), frames, waves, torch.zeros(1, 0, 4), KEYS[:1]))
     torch.testing.assert_close(view.image, frames.float() / 255, rtol=0, atol=1e-5)
-    middle = viewer.frontend(waves[:, 4000:12000].float() / 32768)
+    middle = make_frontend(CONFIG)(waves[:, 4000:12000].float() / 32768)
     torch.testing.assert_close(view.spectrogram, middle)

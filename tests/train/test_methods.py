@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,11 +128,11 @@ def test_only_labelled_clips_are_supervised(name: str) -> None:
     base = method.losses(batch, EPOCH)["sup"].item()
     other = batch.clips.boxes.clone()
     other[batch.n_labeled :] = torch.tensor([0.0, 0.0, 1.0, 1.0])
-    unlabeled = Clips(batch.clips.index, batch.clips.frames, batch.clips.waves, other)
+    unlabeled = replace(batch.clips, boxes=other)
     assert method.losses(Batch(unlabeled, batch.n_labeled), EPOCH)["sup"].item() == base
     other = batch.clips.boxes.clone()
     other[0] = torch.tensor([0.0, 0.0, 1.0, 1.0])
-    labeled = Clips(batch.clips.index, batch.clips.frames, batch.clips.waves, other)
+    labeled = replace(batch.clips, boxes=other)
     assert method.losses(Batch(labeled, batch.n_labeled), EPOCH)["sup"].item() != base
 
 
