@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from avsl_train.checkpoint import Checkpoint, file_digest, load_checkpoint
-from avsl_train.config import ExperimentConfig, XPLConfig, parse_config
+from avsl_train.config import ExperimentConfig, parse_config
 from avsl_train.data import ClipSet
 from avsl_train.errors import TrainInputError
 from avsl_train.files import whole_file
 from avsl_train.fit import choose_device
+from avsl_train.method_config import TwoModels
 from avsl_train.methods import METHODS
 from avsl_train.methods.method import Method, predicting
 from avsl_train.views import Viewer
@@ -61,7 +62,7 @@ def _inference(values: dict[str, Any], which: str | None) -> dict[str, Any]:
     if "model_b" in method:
         method["model_b"] = {key: value for key, value in method["model_b"].items() if key not in fetched}
     if which is not None:
-        if method["name"] != "xpl":
+        if "inference" not in method:
             raise TrainInputError(
                 f"--which {which} needs a method with two models, the checkpoint has {method['name']}"
             )
@@ -132,4 +133,4 @@ def write_predictions(
 
 
 def _which_models(config: ExperimentConfig) -> str:
-    return config.method.inference if isinstance(config.method, XPLConfig) else "a"
+    return config.method.inference if isinstance(config.method, TwoModels) else "a"

@@ -89,7 +89,7 @@ class Method(ABC):
         """Prepare a pass over the unlabelled clips; return numbers for the log."""
         return {}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int) -> None:  # noqa: B027 - a hook, not a duty
         """Do what follows the optimiser's step, such as the step of a moving average."""
 
     @property
