@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -65,8 +66,12 @@ class ModelConfig(Section):
         description="Start of `vggish` or `soundnet`: `audioset` (VGGish's), a file, URL#sha256=DIGEST, or "
         "null [paper DMT: pre-trained].",
     )
-    freeze_visual: bool = Field(False, description="Keep the visual trunk as its weights are [ours].")
-    freeze_audio: bool = Field(False, description="Keep the audio trunk as its weights are [ours].")
+    freeze_visual: bool | PositiveInt = Field(
+        False, description="Keep the visual trunk as its weights are: always, or for so many epochs [ours]."
+    )
+    freeze_audio: bool | PositiveInt = Field(
+        False, description="Keep the audio trunk as its weights are: always, or for so many epochs [ours]."
+    )
     scale_init: PositiveFloat = Field(10.0, description="Start of s in P = sigmoid(s*S + b) [ours].")
     prior: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="P at S = 0 before training [ours].")
 
@@ -165,18 +170,71 @@ class OptimConfig(Section):
     """Optimiser, length and batches. The same for every method, so that a comparison isolates the method."""
 
     steps: PositiveInt = Field(20000, description="Optimiser steps [ours].")
-    batch_labeled: PositiveInt = Field(32, description="Labelled clips per step [ours].")
-    batch_unlabeled: PositiveInt = Field(96, description="Unlabelled clips per step [ours].")
-    lr: PositiveFloat = Field(1e-4, description="Adam's learning rate [code EZ-VSL].")
-    weight_decay: NonNegativeFloat = Field(1e-4, description="Adam's weight decay [code FNAC].")
-    schedule: Literal["constant", "cosine"] = Field(
+    batch_labeled: PositiveInt = Field(
+        32, description="Labelled clips per step, over all processes and micro-batches [ours]."
+    )
+    batch_unlabeled: PositiveInt = Field(
+        96, description="Unlabelled clips per step, over all processes and micro-batches [ours]."
+    )
+    accumulate: PositiveInt = Field(
+        1,
+        description="Micro-batches that a step splits its clips into, to save memory; negatives are those of "
+        "a micro-batch [ours].",
+    )
+    gather: bool = Field(
+        True,
+        description="Negatives from all processes; false: from a clip's own, as the published runs [ours].",
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser [code EZ-VSL].")
+    lr: PositiveFloat = Field(1e-4, description="Learning rate [code EZ-VSL].")
+    weight_decay: NonNegativeFloat = Field(1e-4, description="Weight decay [code FNAC].")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of `sgd` [ours].")
+    schedule: Literal["constant", "cosine", "step"] = Field(
         "cosine", description="Learning rate over the steps [ours]."
     )
-    clip_norm: PositiveFloat = Field(5.0, description="Largest norm of the gradient [ours].")
+    warmup_steps: NonNegativeInt = Field(
+        0, description="Steps over which the learning rate rises linearly to `lr` [ours]."
+    )
+    decay_every: PositiveInt = Field(10000, description="Schedule `step`: steps between two decays [ours].")
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="Schedule `step`: factor of a decay [ours]."
+    )
+    clip_norm: PositiveFloat | None = Field(
+        5.0, description="Largest norm of the gradient; null: no limit [ours]."
+    )
+    val_every: PositiveInt | None = Field(
+        None, description="Steps between validations on the split's subset `val`; null: none [ours]."
+    )
+    val_protocol: str | None = Field(
+        None,
+        description="Protocol of the validation; null: `fixed` for probabilities, else `ezvsl` [ours].",
+    )
+    choose: Literal["last", "best"] = Field(
+        "last", description="Which weights are the result: the last, or those of the best validation [ours]."
+    )
+    patience: PositiveInt | None = Field(
+        None, description="Stop after so many validations without a better one; null: never [ours]."
+    )
+
+    @model_validator(mode="after")
+    def _validates(self) -> Self:
+        wanted = [f"choose is {self.choose}"] if self.choose == "best" else []
+        wanted += [f"patience is {self.patience}"] if self.patience else []
+        if wanted and self.val_every is None:
+            raise ValueError(f"{' and '.join(wanted)}, which needs validations: set val_every")
+        return self
 
 
 MethodConfig = Annotated[SemiConfig, Field(discriminator="name")]
 """The section of a method, known by its name."""
+
+
+HOW_IT_RUNS: Final = {
+    **dict.fromkeys(("device", "devices", "num_nodes", "channels_last", "compile"), True),
+    **dict.fromkeys(("checkpoint_every", "log_every", "pictures_every"), True),
+    "data": {"cache": True, "workers": True},
+}
+"""Keys that a digest leaves out, as pydantic wants them."""
 
 
 class ExperimentConfig(Section):
@@ -190,9 +248,23 @@ class ExperimentConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA where there is one [ours]."
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast on CUDA [ours].")
+    devices: PositiveInt | Literal["auto"] = Field(
+        1, description="Processes of a node, one per GPU; auto: one per GPU that is there [ours]."
+    )
+    num_nodes: PositiveInt = Field(1, description="Nodes, each with as many devices [ours].")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="bf16, fp16: autocast of the networks; fp16 needs CUDA [ours]."
+    )
+    channels_last: bool = Field(
+        True,
+        description="Keep images and weights with the channels innermost: faster on most devices [ours].",
+    )
+    compile: bool = Field(False, description="Compile the encoders by torch.compile [ours].")
     checkpoint_every: PositiveInt = Field(200, description="Steps between two working checkpoints [ours].")
     log_every: PositiveInt = Field(20, description="Steps between two lines of the metrics log [ours].")
+    pictures_every: PositiveInt | None = Field(
+        1000, description="Steps between two image strips of the method's maps; null: none [ours]."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -229,10 +301,12 @@ class ExperimentConfig(Section):
     def digest(self) -> str:
         """Return the first 16 hexadecimal digits of the SHA-256 of the configuration as sorted JSON.
 
-        Device, precision and the intervals of logs and checkpoints count: they are part of what was run.
+        Keys that say where and how a training runs, but not what is computed, are left out
+        (`HOW_IT_RUNS`): a training may go on with another number of devices. Another device or layout rounds
+        differently, so results are equal to the bit only where these keys are equal too.
         """
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        values = self.model_dump(mode="json", exclude=HOW_IT_RUNS)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> ExperimentConfig:

@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -116,7 +117,7 @@ def _follow(annotation: Any, place: Sequence[int | str]) -> tuple[tuple[str, ...
     keys: list[str] = []
     for part in place:
         annotation = _only_model(annotation)
-        if part == "[key]":
+        if part == "[key]" or _is_choice_of_values(annotation):
             continue
         members = [member for member in get_args(annotation) if _fields(member)]
         if get_origin(annotation) not in (dict, list) and members:  # a union: this part is its tag
@@ -135,6 +136,12 @@ def _only_model(annotation: Any) -> Any:
     members = [member for member in get_args(annotation) if member is not type(None)]
     optional = get_origin(annotation) not in (dict, list) and len(members) == 1 and _fields(members[0])
     return members[0] if optional else annotation
+
+
+def _is_choice_of_values(annotation: Any) -> bool:
+    """Return whether a place below this type names one of several types of a value: ``bool | int``."""
+    kinds = [member for member in get_args(annotation) if member is not type(None)]
+    return get_origin(annotation) in (Union, UnionType) and len(kinds) > 1 and not any(map(_fields, kinds))
 
 
 def _tagged(model: type[BaseModel], tag: int | str) -> bool:

@@ -21,6 +21,8 @@ audio         hears (``frontend``)                     ``audio_weights``        
 
 from __future__ import annotations
 
+import math
+
 from avsl_train.config import DataConfig, ModelConfig
 from avsl_train.encoders.encoder import Encoder
 from avsl_train.encoders.resnet import ResNet18Audio, ResNetVisual
@@ -48,7 +50,7 @@ def make_visual(config: ModelConfig) -> Encoder:
         encoder = VGG16Visual(config.weights)
     else:
         encoder = ResNetVisual(50 if config.visual == "resnet50" else 18, config.stride, config.weights)
-    return encoder.freeze() if config.freeze_visual else encoder
+    return encoder.freeze(_epochs(config.freeze_visual)) if config.freeze_visual else encoder
 
 
 def make_audio(config: ModelConfig, data: DataConfig) -> Encoder:
@@ -67,7 +69,12 @@ def make_audio(config: ModelConfig, data: DataConfig) -> Encoder:
         _takes_no_weights("audio_weights", config.audio_weights, "audio", config.audio)
         rows = frequencies(data, config.frontend)
         encoder = TinyAudio(rows, config.width) if config.audio == "tiny" else ResNet18Audio()
-    return encoder.freeze() if config.freeze_audio else encoder
+    return encoder.freeze(_epochs(config.freeze_audio)) if config.freeze_audio else encoder
+
+
+def _epochs(freeze: bool | int) -> float:
+    """Return for how many epochs a trunk is frozen: always, or as many as the key says."""
+    return math.inf if freeze is True else freeze
 
 
 def _takes_no_weights(key: str, weights: str | None, kind: str, name: str) -> None:

@@ -36,6 +36,10 @@ XPL: dict[str, Any] = {"method": {"name": "xpl"}}
         ({"method": {}}, r"^x: method\.name: this key is missing"),
         ({**XPL, "optim": {"lr": "fast"}}, r"^x: optim\.lr: .*number.*got 'fast'"),
         ({**XPL, "augment": {"flip": 1.5}}, r"^x: augment\.flip: .*less than or equal to 1, got 1\.5"),
+        ({**XPL, "model": {"freeze_audio": "x"}}, r"^x: model\.freeze_audio: .*boolean.*audio: .*integer"),
+        ({**XPL, "devices": 0}, r"^x: devices: .*greater than 0, got 0; devices: unknown name '0'.*auto"),
+        ({**XPL, "optim": {"choose": "best"}}, r"optim: choose is best, which needs validations: set val_ev"),
+        ({**XPL, "optim": {"patience": 3}}, r"optim: patience is 3, which needs validations: set val_every"),
         ({**XPL, "data": {"image_size": 300}}, r"data\.image_size 300 is larger than data\.frame_size 256"),
         ({**XPL, "data": {"audio_s": 11}}, r"data\.audio_s 11\.0 is longer than data\.clip_s 10\.0"),
     ],
@@ -63,8 +67,8 @@ def test_the_digest_is_stable_and_counts_every_key() -> None:
         {"model": {"width": 2.0}},
         {"data": {"hop": 321}},
         {"augment": {"flip": 0.4}},
-        {"device": "cpu"},
-        {"log_every": 21},
+        {"precision": "bf16"},
+        {"optim": {"gather": False}},
         {"method": {"name": "xpl", "beta": 0.8}},
         {"method": {"name": "xpl", "model_b": {"width": 2.0}}},
         {"method": {"name": "hard-pl"}},
@@ -73,6 +77,27 @@ def test_the_digest_is_stable_and_counts_every_key() -> None:
     digests = [parse_config({**XPL, **change}, "x").digest() for change in changes]
     assert len({*digests, parse_config(XPL, "x").digest()}) == len(changes) + 1
     assert all(len(digest) == 16 for digest in digests)
+
+
+def test_the_digest_leaves_out_how_a_training_runs() -> None:
+    """These keys do not make a resume impossible: they change neither clips nor draws nor formulas."""
+    base = parse_config(XPL, "x").digest()
+    keys = {
+        **{"device": "cpu", "devices": 2, "num_nodes": 3, "channels_last": False, "compile": True},
+        **{"log_every": 21, "checkpoint_every": 7, "pictures_every": None},
+    }
+    for key, value in keys.items():
+        assert parse_config({**XPL, key: value}, "x").digest() == base
+    for key, value in {"workers": 0, "cache": True}.items():
+        assert parse_config({**XPL, "data": {key: value}}, "x").digest() == base
+
+
+@pytest.mark.parametrize(("value", "kept"), [(True, True), (False, False), (1, 1), (3, 3)])
+def test_a_trunk_is_frozen_always_or_for_some_epochs(value: bool | int, kept: bool | int) -> None:
+    config = parse_config({**XPL, "model": {"freeze_visual": value}}, "x")
+    assert config.model.freeze_visual is kept or config.model.freeze_visual == kept
+    assert type(config.model.freeze_visual) is type(kept)
+    assert parse_config(config.model_dump(mode="json"), "x") == config
 
 
 def test_a_resolved_configuration_resolves_to_itself() -> None:
