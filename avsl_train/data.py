@@ -185,9 +185,20 @@ class ClipSet(Dataset[Clips]):
     def _decode(self, position: int) -> Clips:
         row = self._rows[position]
         boxes = np.asarray(row.boxes if row.boxes is not None else [], np.float32).reshape(-1, 4)
+        image, samples = self._opened(row, position)
+        frame = squeezed(image, self.config.frame_size)
+        wave = _of_length(samples, round(self.config.clip_s * self.config.sample_rate))
+        key = torch.tensor([key_of(self.ids[position])])
+        return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None], key)
+
+    def stored(self, position: int) -> tuple[Image.Image, np.ndarray[Any, np.dtype[np.int16]]]:
+        """Return a clip's RGB frame at its own size and all of its samples, for what prepares them itself."""
+        return self._opened(self._rows[position], position)
+
+    def _opened(self, row: Row, position: int) -> tuple[Image.Image, np.ndarray[Any, np.dtype[np.int16]]]:
         media = self._media(row)
         try:
-            frame = _decode_frame(media["frame"]["bytes"], self.config.frame_size)
+            image = Image.open(io.BytesIO(media["frame"]["bytes"])).convert("RGB")
             samples, rate = _decode_wave(media["audio"]["bytes"])
         except (OSError, RuntimeError) as error:  # what Pillow and soundfile raise
             raise TrainInputError(
@@ -198,9 +209,7 @@ class ClipSet(Dataset[Clips]):
                 f"clip {self.ids[position]} has {rate} samples per second, data.sample_rate says "
                 f"{self.config.sample_rate}: preprocess the clips at that rate or change the configuration"
             )
-        wave = _of_length(samples, round(self.config.clip_s * rate))
-        key = torch.tensor([key_of(self.ids[position])])
-        return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None], key)
+        return image, samples
 
     def _media(self, row: Row) -> dict[str, Any]:
         """Read the frame and the sound of one row: of its shard, only the row group it lies in."""
@@ -282,10 +291,10 @@ def _why_excluded(row: Row | None, need_boxes: bool) -> str:
     return "no boxes" if need_boxes and not row.boxes else ""
 
 
-def _decode_frame(data: bytes, size: int) -> Tensor:
-    """Return a JPEG as uint8 [3, size, size]."""
-    image = Image.open(io.BytesIO(data)).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def squeezed(image: Image.Image, size: int) -> Tensor:
+    """Return an RGB picture as uint8 [3, size, size]."""
+    small = image.resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous()
 
 
 def _decode_wave(data: bytes) -> tuple[np.ndarray[Any, np.dtype[np.int16]], int]:
