@@ -1,5 +1,5 @@
 # The workflow: catalog -> clips -> shards -> split -> training -> predictions -> scores -> report.
-# Rules are in rules/, the configuration is config/config.yaml, docs/workflow.md describes both.
+# Rules are in rules/, the configuration is config/config.yaml and config/experiments/; docs/workflow.md describes both.
 
 import sys
 from pathlib import Path
@@ -13,6 +13,11 @@ min_version("9.20")
 
 
 configfile: Path(workflow.basedir, "config/config.yaml")
+
+
+for experiments in sorted(Path(workflow.basedir, "config/experiments").glob("*.yaml")):
+
+    configfile: experiments
 
 
 study = or_exit(load_study, config)
@@ -29,7 +34,8 @@ container: "avsl.sif"
 wildcard_constraints:
     bucket=r"\d{4}",
     dataset=r"[^/]+",
-    experiment=r"[^/]+",
+    experiment=r"(?!benchmark_)[^/]+",
+    name=r"[^/]+",
     owner=r"[^/]+",
     recipe=r"[^/]+",
     seed=r"\d+",

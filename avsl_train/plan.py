@@ -117,11 +117,10 @@ class Plan:
         """
         self.study.check("datasets", dataset)
         first = f"data/{dataset}/catalog.parquet"
-        recipes = {
-            split.recipe: f"data/{owner}/splits/{split.recipe}.parquet"
-            for owner, split in self.split_owners().items()
-            if self.catalogs(owner)[0] == first
-        }
+        recipes: dict[str, str] = {}
+        for owner, split in self.split_owners().items():
+            if self.catalogs(owner)[0] == first:  # of several with one name, such as label budgets, the first
+                recipes.setdefault(split.recipe, f"data/{owner}/splits/{split.recipe}.parquet")
         return {
             "shards": self.shards([dataset]),
             "splits": list(recipes.values()),
@@ -146,18 +145,38 @@ class Plan:
         """Return the path of a file of the run whose model predicts a test set."""
         return f"runs/{self.study.testsets[testset].trainset}/{experiment}/seed{seed}/{file}"
 
-    def runs(self, experiment: str, testset: str) -> list[str]:
+    def runs(self, experiment: str, testset: str, benchmark: str | None = None) -> list[str]:
         """Return the records of the runs that predict a test set, one per seed."""
-        return [self.run_file(experiment, testset, seed, "run.json") for seed in self.study.seeds]
+        return [self.run_file(experiment, testset, seed, "run.json") for seed in self.seeds(benchmark)]
 
-    def scores(self, experiment: str, testset: str) -> list[str]:
-        """Return the paths of an experiment's scores: every seed and subset, each under every protocol.
+    def seeds(self, benchmark: str | None = None) -> list[int]:
+        """Return the seeds of the study, or those of a benchmark.
 
         Raises
         ------
         StudyError
-            The configuration has no such experiment or test set, or a suite does not allow that its missing
-            clips count as 0.
+            The configuration has no such benchmark.
+        """
+        if benchmark is None:
+            return self.study.seeds
+        self.study.check("benchmarks", benchmark)
+        return self.study.benchmarks[benchmark].seeds
+
+    def scores(self, experiment: str, testset: str, benchmark: str | None = None) -> list[str]:
+        """Return the paths of an experiment's scores: every seed and subset, each under every protocol.
+
+        Parameters
+        ----------
+        experiment, testset
+            Names.
+        benchmark
+            Whose seeds; None: those of the study.
+
+        Raises
+        ------
+        StudyError
+            The configuration has no such experiment, test set or benchmark, or a suite does not allow that
+            its missing clips count as 0.
         """
         self.study.check("experiments", experiment)
         self.study.check("testsets", testset)
@@ -172,8 +191,32 @@ class Plan:
                 )
         return [
             f"results/{experiment}_{testset}/seed{seed}/{subset}.json"
-            for seed in self.study.seeds
+            for seed in self.seeds(benchmark)
             for subset in test.subsets
+        ]
+
+    def cells(self, benchmark: str) -> list[str]:
+        """Return the paths of the results that a benchmark's table is made of, experiment by experiment.
+
+        Raises
+        ------
+        StudyError
+            The configuration has no such benchmark.
+        """
+        self.study.check("benchmarks", benchmark)
+        table = self.study.benchmarks[benchmark]
+        wanted = [(name, testset) for name in table.experiments for testset in table.testsets]
+        wanted += [(name, table.main) for name in table.ablations if name not in table.experiments]
+        return [f"results/benchmark_{benchmark}/{name}_{testset}.json" for name, testset in wanted]
+
+    def benchmark_options(self, benchmark: str) -> list[str]:
+        """Return the options of ``avsl-eval benchmark`` that say what is compared with what."""
+        self.study.check("benchmarks", benchmark)
+        table = self.study.benchmarks[benchmark]
+        return [
+            *("--name", benchmark, "--reference", table.reference, "--main", table.main),
+            *("--protocol", table.protocol),
+            *(["--ablations", *table.ablations] if table.ablations else []),
         ]
 
     def results(self, testset: str) -> list[str]:

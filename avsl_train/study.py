@@ -1,7 +1,8 @@
 """The configuration of a study: which data, trainings, test sets, seeds and protocols the workflow runs.
 
-One file, ``config/config.yaml``, holds it; this module defines what may stand there. The JSON schema that
-Snakemake validates with is generated from the models here::
+``config/config.yaml`` holds it, and ``config/experiments/*.yaml`` add experiments and tables of them; this
+module defines what may stand there. The JSON schema that Snakemake validates with is generated from the
+models here::
 
     python -m avsl_train.study --schema > schemas/config.schema.json
 
@@ -147,6 +148,9 @@ class Split(_Strict):
 class Trainset(_Strict):
     """What models are trained on, and the part of their configuration that suits these data."""
 
+    like: Name | None = Field(
+        None, description="Training set whose keys hold where this one says nothing else; null: none."
+    )
     datasets: list[Name] = Field(min_length=1, description="Data sets whose clips are used.")
     split: Split
     threads: PositiveInt = Field(1, description="CPU threads of one training.")
@@ -167,6 +171,20 @@ class Testset(_Strict):
     missing: Literal["error", "zero"] = Field("error", description="What a clip without prediction does.")
 
 
+class Benchmark(_Strict):
+    """A table of experiments over label budgets and seeds: ``results/benchmark_<name>.json``."""
+
+    testsets: list[TestsetName] = Field(
+        min_length=1, description="Test sets whose training sets differ in their labels, the fewest first."
+    )
+    main: TestsetName = Field(description="The one of them that ablations are trained for.")
+    experiments: list[Name] = Field(min_length=1, description="Experiments that are trained for each.")
+    ablations: list[Name] = Field([], description="Experiments that are trained for the main one only.")
+    reference: Name = Field(description="Experiment that all others are compared with.")
+    protocol: Name = Field("fixed", description="Protocol of the table.")
+    seeds: list[NonNegativeInt] = Field([0, 1, 2], min_length=1, description="A training per seed and cell.")
+
+
 class Study(_Strict):
     """The whole configuration of the workflow."""
 
@@ -185,6 +203,7 @@ class Study(_Strict):
     trainsets: dict[Name, Trainset]
     experiments: dict[Name, Overrides]
     testsets: dict[TestsetName, Testset]
+    benchmarks: dict[Name, Benchmark] = Field(default_factory=dict)
 
     def check(self, section: str, name: str) -> None:
         """Raise a StudyError that suggests the nearest name unless a section of the study has this one."""
@@ -268,12 +287,38 @@ def load_study(config: Mapping[str, Any]) -> Study:
         One message that names every wrong key by its path, and the nearest known name.
     """
     try:
-        study = Study.model_validate(config)
+        study = Study.model_validate({**config, "trainsets": _whole_trainsets(config.get("trainsets"))})
     except ValidationError as error:
         raise StudyError(_one_message(explain(Study, error))) from error
     if faults := [*_broken_references(study), *_wrong_trainings(study)]:
         raise StudyError(_one_message(faults))
     return study
+
+
+def _whole_trainsets(trainsets: Any) -> Any:
+    """Return the training sets, those that are ``like`` another one with what they share filled in.
+
+    What is no mapping is returned as it is: validation says so.
+    """
+    if not isinstance(trainsets, Mapping):
+        return trainsets
+    whole = dict(trainsets)
+    for name, own in trainsets.items():
+        like = own.get("like") if isinstance(own, Mapping) else None
+        if like is None:
+            continue
+        whole_ones = [
+            known
+            for known, keys in trainsets.items()
+            if isinstance(keys, Mapping) and keys.get("like") is None
+        ]
+        if like not in whole_ones:
+            fault = Fault(
+                ("trainsets", name, "like"), f"unknown name {like!r}{nearest(str(like), whole_ones)}"
+            )
+            raise StudyError(_one_message([fault]))
+        whole[name] = merge(trainsets[like], own)
+    return whole
 
 
 def _broken_references(study: Study) -> list[Fault]:
@@ -288,6 +333,14 @@ def _broken_references(study: Study) -> list[Fault]:
     for name, test in study.testsets.items():
         uses.append((("testsets", name, "dataset"), [test.dataset], study.datasets))
         uses.append((("testsets", name, "trainset"), [test.trainset], study.trainsets))
+    for name, table in study.benchmarks.items():
+        here, compared = ("benchmarks", name), [*table.experiments, *table.ablations]
+        uses.append(((*here, "testsets"), table.testsets, study.testsets))
+        uses.append(((*here, "main"), [table.main], dict.fromkeys(table.testsets)))
+        uses.append(((*here, "experiments"), table.experiments, study.experiments))
+        uses.append(((*here, "ablations"), table.ablations, study.experiments))
+        uses.append(((*here, "reference"), [table.reference], dict.fromkeys(compared)))
+        uses.append(((*here, "protocol"), [table.protocol], dict.fromkeys(study.protocols)))
     unknown = [
         Fault(path, f"unknown name {name!r}{nearest(name, known)}")
         for path, names, known in uses
@@ -308,6 +361,8 @@ def _wrong_trainings(study: Study) -> list[Fault]:
     """Find what is wrong in the training configurations, each fault once and where it is written."""
     faults: dict[Fault, None] = {}
     for trainset, train in study.trainsets.items():
+        if train.like and train.recipe == study.trainsets[train.like].recipe:
+            continue  # the other one's faults
         for experiment, own in study.experiments.items():
             try:
                 ExperimentConfig.model_validate(merge(train.recipe, own))
@@ -331,7 +386,8 @@ def _holds(overrides: Any, path: Sequence[str]) -> bool:
 def _one_message(faults: Sequence[Fault]) -> str:
     """Return one message for one or several faults, with where to look."""
     body = str(faults[0]) if len(faults) == 1 else "".join(f"\n  {fault}" for fault in faults)
-    return f"{body}\n  Look in config/config.yaml and in what you passed by --config or --configfile."
+    where = "config/config.yaml, in config/experiments/ and in what you passed by --config or --configfile"
+    return f"{body}\n  Look in {where}."
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -46,6 +46,46 @@ rule collect:
         " --scores {input.scores} --run {input.runs} --out {output.results} &> {log}"
 
 
+rule benchmark_cell:
+    input:
+        scores=lambda w: or_exit(plan.scores, w.experiment, w.testset, w.name),
+        runs=lambda w: plan.runs(w.experiment, w.testset, w.name),
+    output:
+        results="results/benchmark_{name}/{experiment}_{testset}.json",
+    log:
+        "logs/results/benchmark_{name}/{experiment}_{testset}.log",
+    benchmark:
+        "logs/results/benchmark_{name}/{experiment}_{testset}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    message:
+        "Collect {wildcards.experiment} on {wildcards.testset} for the benchmark {wildcards.name}"
+    shell:
+        "avsl-eval collect --name {wildcards.experiment} --testset {wildcards.testset}"
+        " --scores {input.scores} --run {input.runs} --out {output.results} &> {log}"
+
+
+rule benchmark_table:
+    input:
+        cells=lambda w: or_exit(plan.cells, w.name),
+    output:
+        table="results/benchmark_{name}.json",
+    log:
+        "logs/results/benchmark_{name}.log",
+    benchmark:
+        "logs/results/benchmark_{name}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        options=lambda w: plan.benchmark_options(w.name),
+    message:
+        "Compare the experiments of the benchmark {wildcards.name}"
+    shell:
+        "avsl-eval benchmark {input.cells} {params.options:q} --out {output.table} &> {log}"
+
+
 rule gallery:
     input:
         results=lambda w: or_exit(plan.results, w.testset),

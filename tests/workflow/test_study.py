@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import avsl_train.explain
 import avsl_train.study
+from avsl_train.config import parse_config
 from avsl_train.plan import Plan
 from avsl_train.study import StudyError, load_study, merge, training_overrides
 
@@ -253,3 +254,106 @@ def test_where_clips_come_from_is_checked(
 ) -> None:
     with pytest.raises(StudyError, match=message):
         load_study(changed(shipped, path, value))
+
+
+# Label budgets, ablations and benchmarks ---------------------------------------------------------------
+
+TABLE: dict[str, Any] = {
+    "testsets": ["demo-few", "demo"],
+    "main": "demo",
+    "experiments": ["supervised", "xpl"],
+    "ablations": ["xpl-self"],
+    "reference": "xpl",
+    "seeds": [0, 1],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(repository: Path, shipped: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration as the workflow reads it: config.yaml and config/experiments/*.yaml."""
+    config = shipped
+    for path in sorted((repository / "config/experiments").glob("*.yaml")):
+        config = merge(config, yaml.safe_load(path.read_text()))
+    return config
+
+
+@pytest.fixture(scope="module")
+def tabled(whole: dict[str, Any]) -> dict[str, Any]:
+    """Return it with a small benchmark over two label budgets."""
+    few = {"like": "demo", "split": {"labels": 5}}
+    config = changed(changed(whole, "trainsets.demo-few", few), "benchmarks.small", TABLE)
+    place = {"dataset": "demo", "trainset": "demo-few", "subsets": ["heard"]}
+    return changed(config, "testsets.demo-few", place)
+
+
+def test_a_training_set_that_is_like_another_differs_in_what_it_says(tabled: dict[str, Any]) -> None:
+    few, demo = (load_study(tabled).trainsets[name] for name in ("demo-few", "demo"))
+    assert few.split == demo.split.model_copy(update={"labels": 5})
+    assert few.model_dump(exclude={"like", "split"}) == demo.model_dump(exclude={"like", "split"})
+    plan = Plan(load_study(tabled))
+    assert json.loads(plan.training("demo-few", "xpl"))["experiments"] == {"xpl": {"method": {"name": "xpl"}}}
+    assert training_overrides(json.loads(plan.training("demo-few", "xpl")), "demo-few", "xpl") == (
+        training_overrides(json.loads(plan.training("demo", "xpl")), "demo", "xpl")
+    )
+    assert plan.hub_inputs("demo")["splits"] == ["data/demo/splits/demo-semi.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("trainsets.demo-few.like", "dmo", r"trainsets\.demo-few\.like: .*'dmo', did you mean 'demo'"),
+        ("trainsets.third", {"like": "demo-few"}, r"trainsets\.third\.like: .*'demo-few'"),
+        ("trainsets.demo-few.split.labls", 1, r"trainsets\.demo-few\.split\.labls: .*'labels'"),
+        ("trainsets.demo-few.recipe.optim.stpes", 1, r"trainsets\.demo-few\.recipe\.optim\.stpes"),
+        ("benchmarks.small.main", "vggss", r"benchmarks\.small\.main: unknown name 'vggss'.*demo-few, demo"),
+        ("benchmarks.small.experiments", ["xpl", "xlp"], r"benchmarks\.small\.experiments: .*'xlp'"),
+        ("benchmarks.small.ablations", ["xpl-slf"], r"small\.ablations: .*did you mean 'xpl-self'"),
+        ("benchmarks.small.reference", "hard-pl", r"small\.reference: .*known: supervised, xpl, xpl-self"),
+        ("benchmarks.small.protocol", "sspl", r"benchmarks\.small\.protocol: unknown name 'sspl'"),
+        ("benchmarks.small.sedes", [1], r"benchmarks\.small\.sedes: .*'seeds'"),
+    ],
+)
+def test_a_wrong_benchmark_is_named_with_its_path(
+    tabled: dict[str, Any], path: str, value: object, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        load_study(changed(tabled, path, value))
+
+
+def test_a_benchmark_trains_methods_for_every_budget_and_ablations_for_the_main_one(
+    tabled: dict[str, Any],
+) -> None:
+    plan = Plan(load_study(tabled))
+    assert plan.cells("small") == [
+        f"results/benchmark_small/{cell}.json"
+        for cell in ("supervised_demo-few", "supervised_demo", "xpl_demo-few", "xpl_demo", "xpl-self_demo")
+    ]
+    assert plan.runs("xpl", "demo-few", "small") == [
+        f"runs/demo-few/xpl/seed{seed}/run.json" for seed in (0, 1)
+    ]
+    assert plan.runs("xpl", "demo-few") == ["runs/demo-few/xpl/seed0/run.json"]
+    assert plan.scores("xpl", "demo-few", "small") == [
+        f"results/xpl_demo-few/seed{seed}/heard.json" for seed in (0, 1)
+    ]
+    assert " ".join(plan.benchmark_options("small")) == (
+        "--name small --reference xpl --main demo --protocol fixed --ablations xpl-self"
+    )
+    with pytest.raises(StudyError, match=r"benchmarks: unknown name 'smal', did you mean 'small'"):
+        plan.cells("smal")
+
+
+def test_every_ablation_is_xpl_without_one_part(whole: dict[str, Any]) -> None:
+    parts = {
+        "xpl-self": ("labels", "self"),
+        "xpl-hard": ("soft", False),
+        "xpl-unsharpened": ("sharpening", False),
+        "xpl-no-ema": ("pl_ema", False),
+        "xpl-no-curriculum": ("curriculum", False),
+        "xpl-same-views": ("augmentation", "same"),
+    }
+    assert {name for name in whole["experiments"] if name.startswith("xpl-")} == set(parts)
+    full = parse_config(training_overrides(whole, "demo", "xpl"), "xpl")
+    for name, (key, value) in parts.items():
+        found = parse_config(training_overrides(whole, "demo", name), name)
+        assert getattr(full.method, key) != value
+        assert found == full.model_copy(update={"method": full.method.model_copy(update={key: value})})
