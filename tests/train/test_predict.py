@@ -63,6 +63,8 @@ def test_the_file_keeps_its_contract(world: World, xpl: Path, tmp_path: Path) ->
         "seed": 3,
         "step": 2,
         "inference": "mean",
+        "values": "probability",
+        "value_range": [0.0, 1.0],
         "excluded": world.excluded,
     }
     assert [path.name for path in tmp_path.iterdir()] == ["p.npz"]
