@@ -11,7 +11,7 @@ from avsl_data.errors import DataInputError
 from avsl_data.presets import PRESETS
 
 if TYPE_CHECKING:
-    from avsl_data.preprocess import PreprocessOptions
+    from avsl_data.options import PreprocessOptions
 
 
 def add_commands(commands: Commands[Parser]) -> None:
@@ -55,6 +55,11 @@ def add_options(command: Parser) -> None:
     command.add_argument("--sample-rate", type=int, help="per second (default 16000)")
     command.add_argument("--audio-seconds", type=float, metavar="SECONDS", help="sound to keep (default all)")
     command.add_argument("--audio-from", help="where in the sound: start or middle (default start)")
+    command.add_argument(
+        "--flow",
+        action=argparse.BooleanOptionalAction,
+        help="also the optical flow to the next picture (default: the preset's, else none)",
+    )
     further = command.add_mutually_exclusive_group()
     further.add_argument("--frames-per-clip", type=int, default=0, metavar="N", help="further frames, evenly")
     further.add_argument("--frame-times", metavar="S,S,...", help="further frames, at these seconds")
@@ -77,7 +82,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
 
 def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
     """Return what the arguments of a preprocessing say; a preset fills what they do not."""
-    from avsl_data.preprocess import PreprocessOptions
+    from avsl_data.options import PreprocessOptions
 
     given: dict[str, Any] = {"short_side": arguments.short_side, "frames_per_clip": arguments.frames_per_clip}
     if arguments.frame_time is not None:
@@ -90,6 +95,7 @@ def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
         "sample_rate": arguments.sample_rate,
         "audio_s": arguments.audio_seconds,
         "audio_from": arguments.audio_from,
+        "flow": arguments.flow,
     }
     given |= {name: value for name, value in plain.items() if value is not None}
     if arguments.preset is None:

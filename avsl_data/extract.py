@@ -14,9 +14,9 @@ Everything is decoded in this process by PyAV; a call of ffmpeg per clip takes h
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from avsl_data.decode import BadMediaError, first_streams, media_url
+from avsl_data.flow import encode_flow, optical_flow
+from avsl_data.video_reader import Reader, Shown, begin_of
 
 if TYPE_CHECKING:
     import av
@@ -102,12 +104,16 @@ class Picture:
         In pixels, as seen by a viewer: turned upright, pixels square.
     begins_s
         When it begins, on the clip's clock.
+    flow
+        Optical flow to the next picture as a PNG of the same size, see `avsl_data.flow`; None if it was not
+        asked for, and where there is no next picture: after the clip's last one and for a still.
     """
 
     jpeg: bytes
     width: int
     height: int
     begins_s: float
+    flow: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,9 @@ Times = Callable[[float], Sequence[float]]
 """From a clip's length in seconds to the times of the pictures wanted."""
 
 
-def read_clip(path: Path, times: Times, short_side: int, sample_rate: int) -> ClipMedia:
+def read_clip(
+    path: Path, times: Times, short_side: int, sample_rate: int, *, flow: bool = False
+) -> ClipMedia:
     """Read some pictures and the whole sound of a clip.
 
     Parameters
@@ -149,6 +157,8 @@ def read_clip(path: Path, times: Times, short_side: int, sample_rate: int) -> Cl
         Largest shorter side of a picture in pixels; larger ones are scaled down, smaller ones kept.
     sample_rate
         Samples per second of the sound.
+    flow
+        Whether to compute the optical flow of the first of the pictures.
 
     Returns
     -------
@@ -172,7 +182,7 @@ def read_clip(path: Path, times: Times, short_side: int, sample_rate: int) -> Cl
                 raise BadMediaError("no_audio", "the file has no audio stream")
             video.codec_context.thread_count = audio.codec_context.thread_count = 1
             origin = Fraction(container.start_time or 0, _US_PER_S)
-            shown = _Shown()
+            shown = Shown()
             sound = _Sound(sample_rate, float(origin))
             for packet in container.demux(video, audio):
                 if packet.stream.index == video.index:
@@ -183,41 +193,13 @@ def read_clip(path: Path, times: Times, short_side: int, sample_rate: int) -> Cl
                             sound.add(frame)
             samples = sound.finish()
             times_s = tuple(times(float(shown.finish()[1] - origin)))
-            pictures, rotation = _pictures(container, video, shown, times_s, short_side, origin)
+            pictures, rotation = _pictures(
+                container, video, shown, times_s, short_side, origin, times_s[0] if flow else None
+            )
             facts = _facts(container, video, audio, shown, sound, rotation)
     except (av.FFmpegError, UnicodeDecodeError, ValueError) as error:
         raise BadMediaError("damaged", f"decoding failed: {error}") from error
     return ClipMedia(times_s, pictures, samples, facts)
-
-
-class _Shown:
-    """When each picture is shown, by its packet; nothing is decoded for it."""
-
-    def __init__(self) -> None:
-        self._spans: list[tuple[Fraction, Fraction]] = []
-        self.keys: list[Fraction] = []
-
-    def note(self, packet: av.Packet[Any]) -> None:
-        """Note a packet's time stamps."""
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is None or packet.is_discard:  # the end of the stream, or before the edit list's start
-            return
-        begin = stamp * packet.time_base
-        self._spans.append((begin, (packet.duration or 0) * packet.time_base))
-        if packet.is_keyframe:
-            self.keys.append(begin)
-
-    def finish(self) -> tuple[list[Fraction], Fraction]:
-        """Return the beginnings in order, and the end of the last picture."""
-        self._spans.sort()
-        self.keys.sort()
-        begins = [begin for begin, _ in self._spans]
-        if not begins:
-            raise BadMediaError("no_video", "the video stream holds no picture")
-        longest = self._spans[-1][1]
-        if not longest and len(begins) > 1:
-            longest = begins[-1] - begins[-2]
-        return begins, begins[-1] + longest
 
 
 class _Sound:
@@ -280,14 +262,15 @@ class _Sound:
 def _pictures(
     container: av.container.InputContainer,
     video: av.VideoStream,
-    shown: _Shown,
+    shown: Shown,
     times_s: Sequence[float],
     short_side: int,
     origin: Fraction,
+    flow_of: float | None,
 ) -> tuple[tuple[Picture | None, ...], int]:
-    """Return the pictures of some times, and by how much they are turned."""
+    """Return the pictures of some times, that of one with its flow, and by how much they are turned."""
     _, end = shown.finish()
-    reader = _Reader(container, video, shown.keys)
+    reader = Reader(container, video, shown.keys)
     found: dict[float, Picture | None] = {}
     rotation = 0
     for time in sorted(set(times_s)):
@@ -295,60 +278,11 @@ def _pictures(
         found[time] = None
         if at < end and (frame := reader.last_before(at + HALF_TICK_S)) is not None:
             rotation = frame.rotation
-            found[time] = _picture(frame, _pixel_aspect(video), short_side, origin)
+            picture = _picture(frame, _pixel_aspect(video), short_side, origin)
+            if time == flow_of and not shown.is_still:
+                picture = _with_flow(picture, frame, reader.following())
+            found[time] = picture
     return tuple(found[time] for time in times_s), rotation
-
-
-class _Reader:
-    """Decodes forward through a video, jumping to a key frame only if one lies between."""
-
-    def __init__(
-        self, container: av.container.InputContainer, video: av.VideoStream, keys: Sequence[Fraction]
-    ) -> None:
-        self._container, self._video, self._keys = container, video, keys
-        self._frames: Iterator[av.VideoFrame] | None = None
-        self._now: av.VideoFrame | None = None
-        self._next: av.VideoFrame | None = None
-
-    def last_before(self, limit: Fraction) -> av.VideoFrame | None:
-        """Return the last picture that begins before a time; the first one if none does.
-
-        Limits must not decrease from call to call.
-        """
-        index = bisect_right(self._keys, limit - Fraction(1, _US_PER_S)) - 1
-        key = self._keys[index] if index >= 0 else None
-        if self._frames is None or (key is not None and self._next is not None and key > _begin(self._next)):
-            self._jump(key)
-            if key is not None and (self._now is None or _begin(self._now) >= limit or self._now.is_corrupt):
-                self._jump(None)  # the index led too far
-        while self._next is not None and _begin(self._next) < limit:
-            self._step()
-        if self._now is not None and self._now.is_corrupt:
-            raise BadMediaError("damaged", f"the picture at {float(_begin(self._now)):.2f} s is damaged")
-        return self._now
-
-    def _jump(self, key: Fraction | None) -> None:
-        base = self._video.time_base or Fraction(1, _US_PER_S)
-        if key is None:
-            self._container.seek(self._video.start_time or 0, stream=self._video)
-        else:
-            self._container.seek(int(key / base), stream=self._video)
-        self._frames = self._container.decode(self._video)
-        self._next = None
-        self._step()
-        self._step()
-
-    def _step(self) -> None:
-        self._now = self._next or self._now
-        self._next = None
-        for frame in self._frames or ():
-            if frame.pts is not None:
-                self._next = frame
-                return
-
-
-def _begin(frame: av.VideoFrame) -> Fraction:
-    return (frame.pts or 0) * (frame.time_base or Fraction(0))
 
 
 def _pixel_aspect(video: av.VideoStream) -> float:
@@ -367,14 +301,21 @@ def _picture(frame: av.VideoFrame, pixel_aspect: float, short_side: int, origin:
         image = image.rotate(frame.rotation, expand=True)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=JPEG_QUALITY)
-    return Picture(file.getvalue(), image.width, image.height, float(_begin(frame) - origin))
+    return Picture(file.getvalue(), image.width, image.height, float(begin_of(frame) - origin))
+
+
+def _with_flow(picture: Picture, frame: av.VideoFrame, following: av.VideoFrame | None) -> Picture:
+    if following is None:
+        return picture
+    flow = optical_flow(frame, following, picture.width, picture.height)
+    return picture if flow is None else dataclasses.replace(picture, flow=encode_flow(flow))
 
 
 def _facts(
     container: av.container.InputContainer,
     video: av.VideoStream,
     audio: av.AudioStream,
-    shown: _Shown,
+    shown: Shown,
     sound: _Sound,
     rotation: int,
 ) -> SourceFacts:

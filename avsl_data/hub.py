@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from avsl_data import schema
 from avsl_data.errors import DataInputError
+from avsl_data.features import features_of
 from avsl_data.files import write_text
 from avsl_data.ledger import OK
-from avsl_data.shards import recorded_digest, row_groups, shard_files
+from avsl_data.shards import all_have_flow, recorded_digest, row_groups, shard_files
 from avsl_data.sources.source import Box
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ ANNOTATIONS: Final = "annotations.json"
 WHOLE: Final = "clips"
 """Name of the only split where no split file was given; `datasets` keeps ``all`` for itself."""
 
-MEDIA_COLUMNS: Final = ("frame", "frames", "frames_at_s", "audio")
+MEDIA_COLUMNS: Final = ("frame", "frames", "frames_at_s", "audio", schema.FLOW)
 STATUS_COLUMNS: Final = ("status", "reason", "detail")
 
 NOT_PREPARED: Final = "not_prepared"
@@ -278,7 +279,8 @@ def _write_rows(
     """Write the Parquet files and count what is in them."""
     numbers = {name: number for number, name in enumerate(contents.classes)}
     counts: dict[str, Counter[str]] = {config.name: Counter() for config in configs}
-    with _Files(folder, contents.classes, metadata_only, max_file_mb) as files:
+    columns = schema.shard_format(flow=all_have_flow(paths)).columns
+    with _Files(folder, contents.classes, columns, metadata_only, max_file_mb) as files:
         for path in paths:
             contents.shards[path.name] = recorded_digest(path)
             for table in row_groups(path):
@@ -313,10 +315,18 @@ def _write_rows(
 class _Files:
     """The Parquet files of each group of clips, closed and begun anew when they get large."""
 
-    def __init__(self, folder: Path, classes: Sequence[str], metadata_only: bool, max_file_mb: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        columns: pa.Schema,
+        metadata_only: bool,
+        max_file_mb: float,
+    ) -> None:
         self._folder, self._classes = folder / "data", classes
         left_out = MEDIA_COLUMNS if metadata_only else STATUS_COLUMNS
-        self._names = [name for name in schema.SHARD.columns.names if name not in left_out]
+        self._stored = [column for column in columns if column.name not in left_out]
+        self._names = [column.name for column in self._stored]
         self._max_bytes = max_file_mb * 1e6
         self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._open: dict[str, tuple[Path, pq.ParquetWriter]] = {}
@@ -359,10 +369,10 @@ class _Files:
     def _columns(self) -> pa.Schema:
         import pyarrow as pa
 
-        features = schema.features_of(self._names, self.sample_rate)
+        features = features_of(self._names, self.sample_rate)
         features["label"] = {"names": list(self._classes), "_type": "ClassLabel"}
-        fields = [schema.SHARD.columns.field(name) for name in self._names]
-        fields = [pa.field("label", pa.int64()) if field.name == "label" else field for field in fields]
+        number = pa.field("label", pa.int64())
+        fields = [number if column.name == "label" else column for column in self._stored]
         return pa.schema(fields, {b"huggingface": json.dumps({"info": {"features": features}}).encode()})
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from avsl_data.hub import EXCLUSIONS, HubConfig, HubContents
 from avsl_data.notes import NOTES
 from avsl_data.presets import PRESETS
+from avsl_data.schema import FLOW
 
 UNKNOWN: Final = "unknown"
 UPLOADERS: Final = "belong to their uploaders"
@@ -38,6 +39,8 @@ COLUMNS: Final = {
     "label": "class of the sound, a ClassLabel; null: not known",
     "frame": "the picture, JPEG",
     "frames, frames_at_s": "further pictures and their times in seconds, if any were made",
+    "flow": "optical flow to the next picture, a PNG of 16 bits in KITTI's format: x = (red - 32768) / 64, "
+    "y = (green - 32768) / 64, in pixels of the video; null: there is no next picture",
     "audio": "the sound, mono, FLAC",
     "boxes": "**xyxy** (left, top, right, bottom) as fractions of width and height, not COCO's xywh; "
     "null: not annotated, empty: nothing usable is annotated",
@@ -50,7 +53,7 @@ COLUMNS: Final = {
 }
 
 
-MEDIA: Final = ("frame", "frames, frames_at_s", "audio")
+MEDIA: Final = ("frame", "frames, frames_at_s", FLOW, "audio")
 STATUS: Final = ("status, reason, detail",)
 
 
@@ -117,7 +120,7 @@ def write_card(facts: CardFacts, contents: HubContents) -> str:
         "## Splits",
         *_splits(facts, contents),
         "## Columns",
-        "\n".join(_columns(facts)),
+        "\n".join(_columns(facts, contents)),
         "## How it was made",
         _made(facts, contents),
         "## What is missing",
@@ -191,11 +194,14 @@ def _splits(facts: CardFacts, contents: HubContents) -> Iterator[str]:
         )
 
 
-def _columns(facts: CardFacts) -> Iterator[str]:
+def _columns(facts: CardFacts, contents: HubContents) -> Iterator[str]:
     yield "| column | content |"
     yield "|---|---|"
+    left_out = [*(MEDIA if facts.metadata_only else STATUS)]
+    if not contents.options.get("flow"):
+        left_out.append(FLOW)
     for names, text in COLUMNS.items():
-        if names not in (MEDIA if facts.metadata_only else STATUS):
+        if names not in left_out:
             yield f"| {', '.join(f'`{name}`' for name in names.split(', '))} | {text} |"
 
 

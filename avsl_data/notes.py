@@ -24,6 +24,7 @@ NOTES: Final[Mapping[str, str]] = {
     "rotated": "the picture was turned upright",
     "anamorphic": "the pixels were not square; the stored ones are",
     "frames_missing": "the clip ends before some of the further frames' times",
+    "no_flow": "the frame is the clip's last picture, or the clip is a still: there is no optical flow",
 }
 """Every note and what it means."""
 
@@ -36,7 +37,7 @@ FPS_TOLERANCE: Final = 0.002
 ASPECT_TOLERANCE: Final = 0.01
 
 
-def notes_on(facts: SourceFacts, rms_db: float, wanted_s: float, frames_missing: bool) -> list[str]:
+def notes_on(facts: SourceFacts, rms_db: float, wanted_s: float, missing: Mapping[str, bool]) -> list[str]:
     """Return the notes that hold for a usable clip.
 
     Parameters
@@ -47,8 +48,8 @@ def notes_on(facts: SourceFacts, rms_db: float, wanted_s: float, frames_missing:
         Loudness of the stored sound in dB of full scale.
     wanted_s
         The clip's length in the catalog in seconds; 0 if that does not know it.
-    frames_missing
-        Whether a further frame could not be had.
+    missing
+        Whether something that was asked for could not be had: ``frames_missing`` and ``no_flow``.
 
     Returns
     -------
@@ -68,6 +69,6 @@ def notes_on(facts: SourceFacts, rms_db: float, wanted_s: float, frames_missing:
         "several_streams": max(facts.video_streams, facts.audio_streams) > 1,
         "rotated": facts.rotation % 360 != 0,
         "anamorphic": abs(facts.pixel_aspect - 1) > ASPECT_TOLERANCE,
-        "frames_missing": frames_missing,
+        **missing,
     }
     return [name for name in NOTES if holds[name]]

@@ -21,8 +21,9 @@ from avsl_data.download import download_bucket
 from avsl_data.errors import DataInputError
 from avsl_data.files import sha256_of, write_text
 from avsl_data.ledger import read_ledger
+from avsl_data.options import PreprocessOptions
 from avsl_data.own_videos import link_clips, own_clips, read_boxes_table
-from avsl_data.preprocess import PreprocessOptions, inputs_digest, write_shard
+from avsl_data.preprocess import inputs_digest, write_shard
 from avsl_data.schema import about_file
 from avsl_data.sources import SOURCES
 from avsl_data.sources.folder import NAME as FOLDER

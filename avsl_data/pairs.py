@@ -19,7 +19,7 @@ from avsl_data.failures import MISSING
 from avsl_data.files import replacing, sha256_of
 from avsl_data.ledger import FAILED, OK
 from avsl_data.preprocess import write_shard_rows
-from avsl_data.shards import row_groups, shard_files
+from avsl_data.shards import all_have_flow, row_groups, shard_files
 from avsl_data.sources.published import read_annotations
 from avsl_data.sources.source import ClipBoxes
 
@@ -62,6 +62,7 @@ def write_pairs(shards: Path, annotations: Path, out: Path) -> dict[str, int]:
         raise DataInputError(
             f"{files[0]} does not say how it was preprocessed: run `avsl-data preprocess` again"
         )
+    all_have_flow(files)
     made_of = [schema.SHARD.name, sha256_of(annotations), *(sha256_of(path) for path in files)]
     digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()
     about = {"preprocess": about["preprocess"], "inputs": digest}
@@ -117,7 +118,7 @@ def _rows(entries: list[ClipBoxes], store: _Store) -> Iterator[dict[str, Any]]:
         pair |= {"clip_id": entry.clip_id, "label": entry.label, "boxes": []}
         broken = next((half for half in (frame, sound) if half["status"] != OK), None)
         if broken is not None:
-            empty = dict.fromkeys(("frame", "frames", *AUDIO_COLUMNS))
+            empty = dict.fromkeys(("frame", "frames", schema.FLOW, *AUDIO_COLUMNS))
             detail = f"{broken['clip_id']}: {broken['detail']}"
             pair |= empty | {"status": FAILED, "reason": broken["reason"], "detail": detail}
         yield pair

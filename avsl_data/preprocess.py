@@ -14,7 +14,6 @@ import json
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,10 +23,13 @@ from avsl_data import schema
 from avsl_data.decode import BadMediaError
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.extract import read_clip
+from avsl_data.features import huggingface_features
 from avsl_data.files import replacing, sha256_of
+from avsl_data.flow import opencv
 from avsl_data.ledger import FAILED, OK, LedgerRow
 from avsl_data.notes import notes_on
-from avsl_data.presets import MIDDLE, START, preset_named
+from avsl_data.options import PreprocessOptions
+from avsl_data.presets import MIDDLE
 from avsl_data.progress import Progress
 from avsl_data.sources.source import Box, CatalogClip
 from avsl_data.workers import WorkerDiedError, in_order
@@ -39,114 +41,8 @@ if TYPE_CHECKING:
 SILENCE_DB: Final = -120.0
 """Loudness that is written for sound below it; digital silence has no logarithm."""
 
-SAMPLE_RATES: Final = (8_000, 48_000)
-SHORT_SIDES: Final = (16, 4_096)
-MAX_FRAMES: Final = 1_000
 CLIPS_AHEAD: Final = 6
 """Finished clips that may wait to be written, per worker: enough that none waits for the slowest."""
-
-
-@dataclass(frozen=True)
-class PreprocessOptions:
-    """What a shard's frames and sounds are like.
-
-    Parameters
-    ----------
-    frame_time_s
-        Seconds from the clip's start, 4.96 for VGG-SS; None is the middle of the clip.
-    short_side
-        Largest shorter side of the frame in pixels; larger frames are scaled down, smaller ones kept.
-    sample_rate
-        Samples per second of the mono sound.
-    audio_s
-        Seconds of sound that are kept; None keeps all.
-    audio_from
-        ``start`` or ``middle``: where in the sound they are.
-    frame_times_s
-        Times of further frames, for the column ``frames``.
-    frames_per_clip
-        Number of further frames, in the middles of as many equal parts of the clip; 0 stores none.
-    preset
-        Name of the preset that the values come from, for the record.
-    """
-
-    frame_time_s: float | None = 4.96
-    short_side: int = 256
-    sample_rate: int = 16_000
-    audio_s: float | None = None
-    audio_from: str = START
-    frame_times_s: tuple[float, ...] = ()
-    frames_per_clip: int = 0
-    preset: str | None = None
-
-    def __post_init__(self) -> None:
-        for flag, values in (
-            ("--frame-time", (self.frame_time_s,)),
-            ("--frame-times", self.frame_times_s),
-        ):
-            for value in values:
-                if value is not None and not (math.isfinite(value) and value >= 0):
-                    raise DataInputError(f"{flag} {value} is not a time from the clip's start in seconds")
-        for flag, number, (low, high) in (
-            ("--short-side", self.short_side, SHORT_SIDES),
-            ("--sample-rate", self.sample_rate, SAMPLE_RATES),
-            ("--frames-per-clip", self.frames_per_clip, (0, MAX_FRAMES)),
-        ):
-            if not low <= number <= high:
-                raise DataInputError(f"{flag} {number} is not in {low}..{high}")
-        if self.audio_s is not None and not 0 < self.audio_s < math.inf:
-            raise DataInputError(f"--audio-seconds {self.audio_s} is no length in seconds")
-        if self.audio_from not in {START, MIDDLE}:
-            raise DataInputError(f"--audio-from {self.audio_from}: give {START} or {MIDDLE}")
-        if self.frames_per_clip and self.frame_times_s:
-            raise DataInputError("--frames-per-clip and --frame-times both choose frames: give one of them")
-
-    @classmethod
-    def of_preset(cls, name: str, **values: Any) -> PreprocessOptions:
-        """Return the options of a published project.
-
-        Parameters
-        ----------
-        name
-            A key of `avsl_data.presets.PRESETS`.
-        **values
-            Fields that differ from it.
-
-        Returns
-        -------
-        PreprocessOptions
-            The options.
-
-        Examples
-        --------
-        >>> PreprocessOptions.of_preset("ezvsl", sample_rate=11_025).audio_s
-        3.0
-        """
-        preset = preset_named(name)
-        own = {field: getattr(preset, field) for field in preset.sources}
-        return cls(**{**own, "preset": name, **values})
-
-    def times(self, clip_s: float) -> tuple[float, ...]:
-        """Return the times of the frame and of the further frames of a clip.
-
-        Parameters
-        ----------
-        clip_s
-            Its length in seconds.
-
-        Returns
-        -------
-        tuple of float
-            The frame's first.
-
-        Examples
-        --------
-        >>> PreprocessOptions(None, frames_per_clip=2).times(10.0)
-        (5.0, 2.5, 7.5)
-        """
-        first = clip_s / 2 if self.frame_time_s is None else self.frame_time_s
-        n = self.frames_per_clip
-        return (first, *(self.frame_times_s or ((k + 0.5) / n * clip_s for k in range(n))))
 
 
 def write_shard(
@@ -182,7 +78,7 @@ def write_shard(
     Raises
     ------
     DataInputError
-        If the ledger names a clip that the catalog does not.
+        If the ledger names a clip that the catalog does not, or flow is asked for without OpenCV.
     StopEverythingError
         If a worker process was killed.
     """
@@ -192,6 +88,8 @@ def write_shard(
             f"the ledger has {len(strangers)} clips that the catalog lacks, first {strangers[0]}: "
             "do both belong to the same set?"
         )
+    if options.flow:
+        opencv()  # told at once rather than by a worker
     ordered = sorted(ledger, key=lambda row: row.clip_id)
     counts: dict[str, int] = {}
     with (
@@ -200,7 +98,7 @@ def write_shard(
         closing(_rows(ordered, catalog, boxes, options, workers)) as rows,
     ):
         about = {
-            "preprocess": dataclasses.asdict(options),
+            "preprocess": options.record(),
             "inputs": inputs_digest(ordered, catalog, boxes, options),
         }
         write_shard_rows(temporary, _counted(rows, counts, progress), about)
@@ -231,7 +129,7 @@ def inputs_digest(
         length_s = None if clip.end_s is None else clip.end_s - clip.start_s
         made_of = (row.clip_id, row.status, row.reason, row.detail, row.sha256, clip.label, length_s)
         clips.append((*made_of, boxes.get(row.clip_id)))
-    whole = json.dumps([schema.SHARD.name, dataclasses.asdict(options), clips])
+    whole = json.dumps([schema.SHARD.name, options.record(), clips])
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -279,13 +177,15 @@ def write_shard_rows(path: Path, rows: Iterable[dict[str, Any]], about: dict[str
     rows
         Every column of each row.
     about
-        Metadata of the shard; ``preprocess`` has the sample rate.
+        Metadata of the shard; ``preprocess`` has the sample rate, and says if there is a column ``flow``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    features = schema.huggingface_features(about["preprocess"]["sample_rate"])
-    columns = schema.with_metadata(schema.SHARD, about, {b"huggingface": features})
+    made = about["preprocess"]
+    shard = schema.shard_format(flow=made.get("flow", False))
+    features = huggingface_features(made["sample_rate"], shard.columns.names)
+    columns = schema.with_metadata(shard, about, {b"huggingface": features})
     digest = schema.RowDigest()
     # Frames and sounds are compressed already; compressing them again costs time and gains nothing.
     with pq.ParquetWriter(path, columns, compression="none", write_page_checksum=True) as writer:
@@ -327,7 +227,7 @@ def _media(row: LedgerRow, clip: CatalogClip, options: PreprocessOptions) -> dic
         raise BadMediaError(
             "damaged", f"{path} is not the file that the ledger verified: run the download again"
         )
-    media = read_clip(path, options.times, options.short_side, options.sample_rate)
+    media = read_clip(path, options.times, options.short_side, options.sample_rate, flow=options.flow)
     (frame_time_s, *times_s), (frame, *frames) = media.times_s, media.pictures
     if frame is None:
         raise BadMediaError(
@@ -352,8 +252,11 @@ def _media(row: LedgerRow, clip: CatalogClip, options: PreprocessOptions) -> dic
             None if picture is None else _file(picture.jpeg, f"{row.clip_id}.{number}.jpg")
             for number, picture in enumerate(frames)
         ]
+    if options.flow:
+        found["flow"] = frame.flow
     clip_s = 0.0 if clip.end_s is None else clip.end_s - clip.start_s
-    return found | {"notes": notes_on(media.facts, found["rms_db"], clip_s, None in frames)}
+    missing = {"frames_missing": None in frames, "no_flow": options.flow and frame.flow is None}
+    return found | {"notes": notes_on(media.facts, found["rms_db"], clip_s, missing)}
 
 
 def _file(content: bytes, name: str) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Preset:
         ``start`` or ``middle``: where in the sound they are.
     sample_rate
         Samples per second.
+    flow
+        Whether optical flow is stored.
     sources
         For each of the values above, `CODE`, `PAPER` or `OURS`.
     note
@@ -51,14 +53,17 @@ class Preset:
     sample_rate: int
     sources: Mapping[str, str]
     note: str
+    flow: bool = False
 
 
 def _sources(frame_time_s: str, audio_s: str, audio_from: str, sample_rate: str) -> dict[str, str]:
+    """Return where the values come from; that no loader but Hear The Flow's reads a flow is code."""
     return {
         "frame_time_s": frame_time_s,
         "audio_s": audio_s,
         "audio_from": audio_from,
         "sample_rate": sample_rate,
+        "flow": CODE,
     }
 
 
@@ -123,7 +128,9 @@ PRESETS: Final[Mapping[str, Preset]] = {
         22_050,
         _sources(OURS, CODE, CODE, CODE),
         "datasets_flow.py: the middle 3 s of a test sound; training sounds were cut before. The picture is "
-        "not told for VGGSound, and its optical flow needs two: add --frame-times.",
+        "not told for VGGSound; for Flickr, preprocess/*.py take the middle one to train, to test the "
+        "annotated one (the one before, if that is the last), and the flow to the next one.",
+        flow=True,
     ),
     "acl": Preset(
         FRAME_125_S,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +83,8 @@ LEDGER: Final = Format(
     "avsl-data download",
 )
 
-_BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+BLOB: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""A file, as `datasets` stores pictures and sounds."""
 
 SOURCE: Final = pa.struct(
     [
@@ -114,14 +115,14 @@ SHARD: Final = Format(
             pa.field("clip_id", pa.string()),
             pa.field("video_id", pa.string()),
             pa.field("label", pa.string()),
-            pa.field("frame", _BLOB),
-            pa.field("audio", _BLOB),
+            pa.field("frame", BLOB),
+            pa.field("audio", BLOB),
             pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4))),
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("frame_time_s", pa.float32()),
             pa.field("frame_begins_s", pa.float32()),
-            pa.field("frames", pa.list_(_BLOB)),
+            pa.field("frames", pa.list_(BLOB)),
             pa.field("frames_at_s", pa.list_(pa.float32())),
             pa.field("audio_from_s", pa.float32()),
             pa.field("audio_s", pa.float32()),
@@ -136,6 +137,11 @@ SHARD: Final = Format(
     "avsl-data preprocess",
 )
 
+FLOW: Final = "flow"
+"""The column of optical flow, a PNG in KITTI's format, which only shards made with ``--flow`` have."""
+
+_FLOW_FIELD = pa.field(FLOW, pa.binary())
+
 SPLIT: Final = Format(
     "avsl-split/1",
     pa.schema(
@@ -145,59 +151,20 @@ SPLIT: Final = Format(
 )
 
 
-def huggingface_features(sample_rate: int) -> bytes:
-    """Describe the shard columns to `datasets`.
+def shard_format(*, flow: bool) -> Format:
+    """Return the shard format with or without the optional column.
 
     Parameters
     ----------
-    sample_rate
-        Samples per second of the stored sounds.
+    flow
+        Whether there is a column `FLOW`.
 
     Returns
     -------
-    bytes
-        JSON for the schema metadata key ``huggingface``.
-
-    Notes
-    -----
-    Written out rather than made by `datasets`, whose import takes seconds; a test compares the two.
+    Format
+        `SHARD`, with the column at its end if there is one.
     """
-    return json.dumps({"info": {"features": features_of(SHARD.columns.names, sample_rate)}}).encode()
-
-
-def features_of(names: Iterable[str], sample_rate: int) -> dict[str, Any]:
-    """Describe some shard columns to `datasets`.
-
-    Parameters
-    ----------
-    names
-        The columns.
-    sample_rate
-        Samples per second of the stored sounds.
-
-    Returns
-    -------
-    dict
-        The feature of each column, as `datasets` writes it.
-    """
-    features = {name: _feature(SHARD.columns.field(name).type) for name in names}
-    if "audio" in features:
-        features["audio"] = {"sampling_rate": sample_rate, "_type": "Audio"}
-    return features
-
-
-def _feature(kind: pa.DataType) -> dict[str, Any]:
-    """Return the feature of a column's type; a file in a struct is taken for a picture."""
-    if kind == _BLOB:
-        return {"_type": "Image"}
-    if pa.types.is_fixed_size_list(kind):
-        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "List"}
-    if pa.types.is_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "List"}
-    if pa.types.is_struct(kind):
-        return {field.name: _feature(field.type) for field in kind}
-    names = {pa.string(): "string", pa.int32(): "int32", pa.float32(): "float32", pa.bool_(): "bool"}
-    return {"dtype": names[kind], "_type": "Value"}
+    return replace(SHARD, columns=SHARD.columns.append(_FLOW_FIELD)) if flow else SHARD
 
 
 class RowDigest:

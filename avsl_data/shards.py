@@ -46,7 +46,7 @@ def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
     path
         The shard.
     columns
-        The columns to read; all by default.
+        The columns to read; all that it has by default.
 
     Yields
     ------
@@ -61,10 +61,56 @@ def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
     import pyarrow.parquet as pq
 
     schema.check_format(path, schema.SHARD)
-    wanted = list(columns or schema.SHARD.columns.names)
+    wanted = list(columns or schema.shard_format(flow=has_flow(path)).columns.names)
     with _one_message(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=wanted)
+
+
+def has_flow(path: Path) -> bool:
+    """Return whether a shard has the optional column of optical flow.
+
+    Parameters
+    ----------
+    path
+        The shard.
+
+    Returns
+    -------
+    bool
+        Whether it was made with ``--flow``.
+    """
+    import pyarrow.parquet as pq
+
+    with _one_message(path):
+        return schema.FLOW in pq.read_schema(path).names
+
+
+def all_have_flow(paths: Sequence[Path]) -> bool:
+    """Return whether some shards have the optional column of optical flow.
+
+    Parameters
+    ----------
+    paths
+        The shards.
+
+    Returns
+    -------
+    bool
+        Whether all of them do.
+
+    Raises
+    ------
+    DataInputError
+        If only some do.
+    """
+    without = [path for path in paths if not has_flow(path)]
+    if without and len(without) < len(paths):
+        raise DataInputError(
+            f"{without[0]} has no optical flow and others of its folder have: run `avsl-data preprocess` for "
+            "all of them with --flow, or for none"
+        )
+    return not without
 
 
 def shard_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

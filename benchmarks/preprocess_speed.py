@@ -27,7 +27,8 @@ import resource, sys, time
 from pathlib import Path
 from avsl_data.files import sha256_of
 from avsl_data.ledger import LedgerRow
-from avsl_data.preprocess import PreprocessOptions, write_shard
+from avsl_data.options import PreprocessOptions
+from avsl_data.preprocess import write_shard
 from avsl_data.sources.source import CatalogClip
 
 out, workers, n, *paths = sys.argv[1:]

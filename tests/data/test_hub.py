@@ -27,7 +27,8 @@ from avsl_data.errors import DataInputError
 from avsl_data.hub import HubConfig, replacing_folder, write_folder
 from avsl_data.hub_dataset import write_dataset
 from avsl_data.ledger import LedgerRow
-from avsl_data.preprocess import PreprocessOptions, write_shard
+from avsl_data.options import PreprocessOptions
+from avsl_data.preprocess import write_shard
 from avsl_data.sources.source import CatalogClip
 
 CLASSES = ("dog, barking", "cat")

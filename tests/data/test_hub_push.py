@@ -132,7 +132,8 @@ def hub() -> Iterator[Hub]:
 def shards(make_video: Any, tmp_path: Path) -> Path:
     from avsl_data.files import sha256_of
     from avsl_data.ledger import LedgerRow
-    from avsl_data.preprocess import PreprocessOptions, write_shard
+    from avsl_data.options import PreprocessOptions
+    from avsl_data.preprocess import write_shard
     from avsl_data.sources.source import CatalogClip
 
     clip_id, path = "video000000_000000", make_video(tmp_path / "video000000_000000.mp4", 1)

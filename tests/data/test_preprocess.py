@@ -31,7 +31,8 @@ from avsl_data.extract import SourceFacts
 from avsl_data.files import sha256_of
 from avsl_data.ledger import LedgerRow, ok_row, read_ledger, write_ledger
 from avsl_data.notes import NOTES
-from avsl_data.preprocess import PreprocessOptions, write_shard
+from avsl_data.options import PreprocessOptions
+from avsl_data.preprocess import write_shard
 from avsl_data.presets import CODE, OURS, PAPER, PRESETS
 from avsl_data.schema import SHARD, SOURCE
 from avsl_data.sources import SOURCES
@@ -273,12 +274,13 @@ def test_the_docs_list_every_note_and_preset(repository: Path) -> None:
         assert f"| `{name}` | {meaning} |" in text
     for name, preset in PRESETS.items():
         (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |") and "[" in line]
-        frame, seconds, begin, rate = (cell.strip() for cell in line.split("|")[2:6])
+        frame, seconds, begin, rate, flow = (cell.strip() for cell in line.split("|")[2:7])
         time = "middle" if preset.frame_time_s is None else f"{preset.frame_time_s:g} s"
         assert frame == f"{time} [{preset.sources['frame_time_s']}]"
         assert seconds == f"{preset.audio_s:g} s [{preset.sources['audio_s']}]"
         assert begin == f"{preset.audio_from} [{preset.sources['audio_from']}]"
         assert rate == f"{preset.sample_rate:,} [{preset.sources['sample_rate']}]"
+        assert flow == f"{'yes' if preset.flow else 'no'} [{preset.sources['flow']}]"
 
 
 def test_an_unknown_preset_and_a_changed_one() -> None:
@@ -427,7 +429,7 @@ def _offline() -> dict[str, str]:
 def test_the_written_features_are_those_of_datasets() -> None:
     from datasets import Audio, Features, Image, List, Value
 
-    from avsl_data.schema import huggingface_features
+    from avsl_data.features import huggingface_features
 
     plain = {"string": "string", "int32": "int32", "float": "float32", "bool": "bool"}
     expected: dict[str, Any] = {

@@ -15,7 +15,8 @@ from avsl_data.__main__ import main
 from avsl_data.errors import DataInputError
 from avsl_data.files import sha256_of
 from avsl_data.ledger import LedgerRow
-from avsl_data.preprocess import PreprocessOptions, write_shard
+from avsl_data.options import PreprocessOptions
+from avsl_data.preprocess import write_shard
 from avsl_data.shards import check_shard, recorded_digest, row_groups, shard_rows
 from avsl_data.sources.source import CatalogClip
 
