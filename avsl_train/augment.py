@@ -199,10 +199,11 @@ def change_colours(images: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
     turn = torch.where(on, _between(-config.hue, config.hue, u[:, 4]), 0.0) * (2 * math.pi)
     saturation = torch.where(u[:, 5] < config.gray, 0.0, factor(config.saturation, 3))
     matrix = _colour_matrix(turn, saturation) * brightness[:, None, None]
-    images = torch.einsum("bdc,bcij->bdij", matrix.to(images.device), images)
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (mean + (images - mean) * contrast.to(images.device)[:, None, None, None]).clamp(0, 1)
-    return _blur(images, config, u[:, 6:])
+    flat, matrix, contrast = images.flatten(2), matrix.to(images.device), contrast.to(images.device)
+    mean = (matrix @ flat.mean(2, keepdim=True)).mean(1, keepdim=True)  # of the changed image, [B, 1, 1]
+    contrast = contrast[:, None, None]
+    changed = torch.baddbmm((1 - contrast) * mean, contrast * matrix, flat).clamp_(0, 1)
+    return _blur(changed.view(images.shape), config, u[:, 6:])
 
 
 def _colour_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
@@ -216,24 +217,27 @@ def _colour_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:
-    """Blur each image with its probability by a Gaussian of its own width."""
+    """Blur each image with its probability by a Gaussian of its own width; may change ``images``."""
+    chosen = torch.nonzero(u[:, 1] < config.blur)[:, 0]
+    if not len(chosen):
+        return images
     size = images.shape[-1]
     low, high = (sigma * size / 224 for sigma in config.blur_sigma)
-    sigma = _between(low, high, u[:, 0])
-    on = u[:, 1] < config.blur
+    sigma = _between(low, high, u[chosen, 0])
     reach = math.ceil(BLUR_REACH * high)
     offsets = torch.arange(-reach, reach + 1)
     taps = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
-    taps = torch.where(on[:, None], taps / taps.sum(1, keepdim=True), (offsets == 0).float())
-    taps = taps.to(images.device)[:, :, None, None, None]
-    padded = functional.pad(images, (0, 0, reach, reach), mode="replicate")
-    images = sum(
-        (taps[:, k] * padded[:, :, k : k + size] for k in range(2 * reach + 1)), torch.zeros_like(images)
-    )
-    padded = functional.pad(images, (reach, reach, 0, 0), mode="replicate")
-    return sum(
-        (taps[:, k] * padded[..., k : k + size] for k in range(2 * reach + 1)), torch.zeros_like(images)
-    )
+    taps = (taps / taps.sum(1, keepdim=True)).to(images.device)[:, :, None, None, None]
+    chosen = chosen.to(images.device)
+    some = images[chosen]
+    for axis in (2, 3):
+        pad = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+        padded = functional.pad(some, pad, mode="replicate")
+        some = taps[:, 0] * padded.narrow(axis, 0, size)
+        for k in range(1, 2 * reach + 1):
+            some.addcmul_(taps[:, k], padded.narrow(axis, k, size))
+    images[chosen] = some
+    return images
 
 
 def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ from avsl_train.draws import Draws
 from avsl_train.frontends import Frontend, make_frontend
 
 INT16_SCALE = 32768.0
+CACHED_SAMPLES = 2**18
+"""On a CPU a front end is given about so many samples at a time: what it makes of them fits the cache."""
 _SOUND = 1
 """Uniform numbers of a clip that say which part of its sound is heard; they come first."""
 
@@ -152,19 +154,25 @@ class Viewer:
         return (u[:, 0].double() * (room + 1)).long()
 
     def _images(self, clips: Clips, geometry: Geometry) -> Tensor:
-        return crop(clips.frames.to(self.device).float() / 255, geometry, self.config.image_size)
+        return crop(clips.frames.to(self.device).float(), geometry, self.config.image_size).div_(255)
 
     def _wave(self, clips: Clips, start: Tensor) -> Tensor:
         """Return the heard part of every sound, [B, n] of float32 in [-1, 1]."""
-        positions = start[:, None] + torch.arange(self._samples)[None, :]
-        return clips.waves.gather(1, positions).to(self.device).float() / INT16_SCALE
+        n = self._samples
+        parts = [wave[first : first + n] for wave, first in zip(clips.waves, start.tolist(), strict=True)]
+        return torch.stack(parts).to(self.device).float().div_(INT16_SCALE)
 
     def _features(self, wave: Tensor, name: FrontendName) -> Tensor:
         if name not in self._frontends:
             self._frontends[name] = make_frontend(self.config, name).to(self.device)
         with torch.no_grad():
-            features: Tensor = self._frontends[name](wave)
-        return features
+            frontend = self._frontends[name]
+            if self.device.type != "cpu":
+                features: Tensor = frontend(wave)
+                return features
+            return torch.cat(
+                [frontend(part) for part in torch.split(wave, max(1, CACHED_SAMPLES // wave.shape[1]))]
+            )
 
     def _view(self, image: Tensor, wave: Tensor, geometry: Geometry, frontend: FrontendName | None) -> View:
         name = frontend or self.config.frontend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from typing import Any
 
 import pytest
@@ -170,3 +171,38 @@ def test_of_a_waveform_one_span_becomes_its_mean() -> None:
     assert (changed.int().diff(dim=1).abs().sum(1) <= 2).all()
     for clip in range(4):
         assert ((masked[clip] - wave[clip].mean()).abs()[changed[clip]] < 1e-6).all()
+
+
+def test_a_mask_never_hides_a_whole_waveform() -> None:
+    waves = torch.randn(300, 50, generator=torch.Generator().manual_seed(0))
+    masked = mask_wave(waves, AugmentConfig(), masks(clips=300))
+    assert (masked == waves).float().mean(-1).min() > 0.8
+    assert not torch.equal(masked, waves)
+
+
+def test_colours_equal_a_slow_oracle() -> None:
+    """Image by image: hue and saturation in YIQ, brightness, contrast about the mean, clamp, blur."""
+    config = AugmentConfig(jitter=0.6, gray=0.3, blur=0.6, blur_sigma=(8.0, 16.0))
+    u, before = draws(5, 12).double(), images(12).double()
+    found = change_colours(before.float(), config, u.float())
+    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    for clip, (on, bright, pull, sat, hue, gray, width, blur) in enumerate(u.tolist()):
+        jitter = on < 0.6
+        factors = [0.6 + 0.8 * value if jitter else 1 for value in (bright, pull, sat)]
+        turn = 2 * math.pi * (-0.1 + 0.2 * hue) * jitter
+        keep = factors[2] * (gray >= 0.3)
+        rotate = keep * torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        middle = torch.block_diag(torch.ones(1, 1), rotate).double()
+        matrix = torch.linalg.inv(to_yiq.double()) @ middle @ to_yiq.double()
+        wanted = factors[0] * torch.tensordot(matrix, before[clip], 1)
+        wanted = (wanted.mean() + factors[1] * (wanted - wanted.mean())).clamp(0, 1)
+        if blur < 0.6:
+            sigma = (8 + 8 * width) * 24 / 224
+            reach = math.ceil(2 * 16 * 24 / 224)
+            rows = torch.arange(24)
+            smooth = torch.zeros(24, 24, dtype=torch.float64)
+            for offset in range(-reach, reach + 1):
+                smooth[rows, (rows + offset).clamp(0, 23)] += math.exp(-(offset**2) / (2 * sigma**2))
+            smooth = smooth / smooth.sum(1, keepdim=True)
+            wanted = smooth @ wanted @ smooth.T
+        torch.testing.assert_close(found[clip].double(), wanted, rtol=0, atol=2e-6)
