@@ -343,6 +343,7 @@ class Plan:
             *_option("--frame-time", str(data.frame_time_s)),
             *_option("--short-side", str(data.short_side)),
             *_option("--sample-rate", str(data.sample_rate)),
+            *(["--flow"] if data.flow else []),
         ]
 
     def render_options(self, dataset: str) -> list[str]:

@@ -78,6 +78,7 @@ class Dataset(_Strict):
     frame_time_s: float = Field(ge=0, description="Time of the stored frame within the clip, in seconds.")
     short_side: PositiveInt = Field(256, description="Short side of the stored frame, in pixels.")
     sample_rate: PositiveInt = Field(16000, description="Samples per second of the stored sound.")
+    flow: bool = Field(False, description="Whether to store optical flow to the next picture, for `htf`.")
     boxes: bool = Field(True, description="Whether the source publishes boxes.")
     published_list: str | None = Field(None, description="Published list of clips; null: all of the source.")
     only: PositiveInt | str | None = Field(

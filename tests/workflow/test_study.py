@@ -153,6 +153,14 @@ def test_only_what_comes_from_the_internet_uses_the_network(shipped: dict[str, A
     }
 
 
+def test_optical_flow_is_stored_where_the_configuration_says_so(shipped: dict[str, Any]) -> None:
+    """The options of other data sets, by which their shards are made anew or not, stay as they were."""
+    plans = [Plan(load_study(config)) for config in (shipped, changed(shipped, "datasets.vggss.flow", True))]
+    without, with_flow = (plan.preprocess_options("vggss") for plan in plans)
+    assert with_flow == [*without, "--flow"]
+    assert plans[0].preprocess_options("demo") == plans[1].preprocess_options("demo")
+
+
 def test_commands_run_with_the_ffmpeg_of_the_configuration(shipped: dict[str, Any]) -> None:
     plan = Plan(load_study(changed(shipped, "ffmpeg", "/opt/my tools/ffmpeg")))
     said = subprocess.run(
