@@ -10,7 +10,7 @@ moves S freely, and the calibration keeps a fixed threshold on P meaningful.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +35,26 @@ class Output:
         Unit vectors of the sounds.
     logit : Tensor [B, 1, h, w]
         s * S + b of each frame with its own sound; P is its sigmoid.
+    grid : Tensor [B, C_v, h, w]
+        What the visual encoder made of the frame, before the projection.
+    vector : Tensor [B, C_a]
+        What the audio encoder made of the sound, before the projection.
     """
 
     visual: Tensor
     audio: Tensor
     logit: Tensor
+    grid: Tensor
+    vector: Tensor
 
     @property
     def probability(self) -> Tensor:
         """P, [B, 1, h, w] in [0, 1]."""
         return self.logit.sigmoid()
+
+    def float(self) -> Output:
+        """Return the same in single precision."""
+        return Output(*(getattr(self, field.name).float() for field in fields(self)))
 
 
 class Localizer(nn.Module):
@@ -80,8 +90,19 @@ class Localizer(nn.Module):
         spectrogram : Tensor [B, 1, F, T]
             From `avsl_train.frontends`.
         """
-        image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        visual = functional.normalize(self.visual_projection(self.visual(image)), dim=1)  # [B, C, h, w]
-        audio = functional.normalize(self.audio_projection(self.audio(spectrogram)), dim=1)  # [B, C]
+        grid = self.see(image)
+        vector = self.audio(spectrogram)
+        visual = self.project(grid)  # [B, C, h, w]
+        audio = functional.normalize(self.audio_projection(vector), dim=1)  # [B, C]
         similarity = torch.einsum("bchw,bc->bhw", visual, audio)[:, None]
-        return Output(visual, audio, self.scale * similarity + self.bias)
+        return Output(visual, audio, self.scale * similarity + self.bias, grid, vector)
+
+    def see(self, image: Tensor) -> Tensor:
+        """Return what the visual encoder makes of images [B, 3, S, S] in [0, 1]: [B, C_v, h, w]."""
+        image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        grid: Tensor = self.visual(image)
+        return grid
+
+    def project(self, grid: Tensor) -> Tensor:
+        """Return the unit vectors [B, C, h, w] of a grid."""
+        return functional.normalize(self.visual_projection(grid), dim=1)

@@ -128,5 +128,5 @@ class XPLConfig(TwoModels, Losses):
     warmup: Probability = Field(0.1, description="Share of the steps before pseudo-labels are used [ours].")
 
 
-SemiConfig = SupervisedConfig | HardPLConfig | XPLConfig
+SemiConfig = SupervisedConfig | HardPLConfig | MeanTeacherConfig | FixMatchConfig | DMTConfig | XPLConfig
 """Any of these sections."""

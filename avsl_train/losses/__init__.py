@@ -47,7 +47,7 @@ from avsl_train.losses.similarity import Features, own_similarity, similarity
 from avsl_train.losses.slavc import slavc, slavc_supervised_as_published
 from avsl_train.losses.ssltie import Transform, draw_transform, ssltie
 from avsl_train.losses.sspl import SSPLHead, simsiam, sspl
-from avsl_train.losses.supervised import masked_cross_entropy, supervised
+from avsl_train.losses.supervised import masked_cross_entropy, mean_of_chosen, pixel_mean, supervised
 
 __all__ = [
     "CONTRASTIVE",
@@ -71,7 +71,9 @@ __all__ = [
     "l2l",
     "lvs",
     "masked_cross_entropy",
+    "mean_of_chosen",
     "own_similarity",
+    "pixel_mean",
     "similarity",
     "simsiam",
     "slavc",

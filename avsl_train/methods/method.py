@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avsl_train import losses
 from avsl_train.config import ExperimentConfig, FrontendName, ModelConfig
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
@@ -26,7 +25,10 @@ from avsl_train.seeding import stream
 from avsl_train.views import View, Viewer
 
 Sweep = Callable[[], Iterable[Clips]]
-"""Gives all unlabelled clips once, in batches; ``Clips.index`` is the clip's place among them."""
+"""Gives this process's unlabelled clips once, in batches; ``Clips.index`` is the clip's place among all."""
+
+State = dict[str, dict[str, Tensor]]
+"""What a method remembers between steps, for the checkpoint; the same on every process."""
 
 
 @dataclass(frozen=True)
@@ -125,41 +127,28 @@ class Method(ABC):
         """Return the predicted map P, [B, 1, h, w] in [0, 1]."""
         return self.forward("a", view).probability
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
+    def state(self) -> State:
         """Return what the method remembers between steps besides its models."""
         return {}
 
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def load(self, state: State) -> None:
         """Take over what a checkpoint held; the counterpart of `state`."""
         if state:
             raise ValueError(
                 f"method {self.config.method.name} remembers nothing, the checkpoint holds {sorted(state)}"
             )
 
-    def weights(self) -> dict[str, float]:
-        """Return the weights of the terms by name; a term that is not named counts once."""
-        return {"con": self.config.method.lambda_con}
-
-    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms times their weights."""
-        weights = self.weights()
-        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
-
-    def shared_terms(self, batch: Batch, view: View, output: Output) -> dict[str, Tensor]:
-        """Return what every method asks of a model: ``sup`` and, if it has a weight, ``con``, unweighted."""
-        truth = self.viewer.truth(batch.clips, view.geometry)
-        labeled = batch.labeled.to(truth.device)
-        terms = {"sup": losses.supervised(output.logit, truth, labeled, self.config.method.loss_at)}
-        if self.config.method.lambda_con > 0:
-            terms["con"] = losses.ezvsl(output.visual, output.audio)
-        return terms
-
     def forward(self, name: str, view: View) -> Output:
-        """Run one model on a view, heard by its front end, under autocast where bf16 is asked for."""
-        device, view = self.viewer.device.type, self.viewer.heard(view, self.frontend(name))
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        """Run one model on a view, heard by its front end, in the precision that the configuration asks for."""
+        view = self.viewer.heard(view, self.frontend(name))
+        with self.autocast():
             output: Output = self.models[name](view.image, view.spectrogram)
-        return Output(output.visual.float(), output.audio.float(), output.logit.float())
+        return output.float()
+
+    def autocast(self) -> torch.autocast:
+        """Return the context that networks run in: bf16 or fp16 where the configuration asks for it."""
+        kind = torch.float16 if self.config.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.viewer.device.type, kind, enabled=self.config.precision != "fp32")
 
     def frontend(self, name: str) -> FrontendName | None:
         """Return the front end that a model's views are asked with; None: that of the data."""

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from avsl_train.config import ExperimentConfig
 from avsl_train.method_config import SupervisedConfig
-from avsl_train.methods.method import Batch, Method
+from avsl_train.methods.method import Batch, Sweep
+from avsl_train.methods.semi_method import SemiMethod
 from avsl_train.views import Viewer
 
 
-class Supervised(Method):
+class Supervised(SemiMethod):
     """L = L_sup + lambda_con * L_con."""
 
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
@@ -21,8 +22,14 @@ class Supervised(Method):
         assert isinstance(config.method, SupervisedConfig)
         self.uses_unlabeled = config.method.lambda_con > 0
 
+    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
+        """Return the numbers of the last pass."""
+        del step
+        self.remember_first(sweep)
+        return self.read_diary()
+
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup`` and, if it has a weight, ``con``."""
         draws = self.draws("strong", "a", step)
         view = self.viewer.strong(batch.clips, self.config.augment, draws, self.frontend("a"))
-        return self.weighted(self.shared_terms(batch, view, self.forward("a", view)))
+        return self.weighted(self.shared_terms("a", batch, view, self.forward("a", view), step))

@@ -12,18 +12,20 @@ Shape letters: B clips of a batch, U unlabelled ones of them, h = w side of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from avsl_train import losses
-from avsl_train.augment import uncrop
+from avsl_train.augment import identity, uncrop
 from avsl_train.config import AugmentConfig, ExperimentConfig, ModelConfig
+from avsl_train.data import Clips
+from avsl_train.diagnostics import GOOD
+from avsl_train.distributed import total
 from avsl_train.localizer import Output
 from avsl_train.method_config import XPLConfig
-from avsl_train.methods.method import Batch, Method, Sweep, predicting
+from avsl_train.methods.method import Batch, State, Sweep, predicting
+from avsl_train.methods.semi_method import SemiMethod, sum_of
 from avsl_train.pseudo_labels import LabelStore, harden, sharpen
 from avsl_train.selection import keep_most_reliable, ramp_up, reliability
 from avsl_train.views import View, Viewer
@@ -31,7 +33,7 @@ from avsl_train.views import View, Viewer
 OTHER = {"a": "b", "b": "a"}
 
 
-class XPL(Method):
+class XPL(SemiMethod):
     """L = L_sup + lambda_x * L_cross + lambda_con * L_con, each the sum over the two models."""
 
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
@@ -54,27 +56,22 @@ class XPL(Method):
         settings, steps = self.settings, self.config.optim.steps
         share = ramp_up(step, steps, settings.warmup, settings.ramp, settings.rho_start)
         if share == 0:
-            return {"rho": 0.0}
-        draws = {name: self.draws("weak", self._drawn_as(name), step) for name in OTHER}
-        scores = torch.zeros(self.n_unlabeled)
-        with predicting(self.models):
-            for clips in sweep():
-                p, covered = {}, {}
-                for name in OTHER:
-                    view = self.viewer.weak(clips, self.policies[name], draws[name], self.frontend(name))
-                    probability = self.forward(name, view).probability
-                    p[name], covered[name] = uncrop(probability, view.geometry, self.size)
-                    self.stores[name].update(clips.index, self._label(p[name]), covered[name])
-                scores[clips.index] = reliability(p["a"], p["b"], covered["a"] & covered["b"]).cpu()
+            self.remember_first(sweep)
+            return {"rho": 0.0, **self.read_diary()}
+        scores, quality = self._label_all(step, sweep)
         self.selected = keep_most_reliable(scores, share if settings.curriculum else 1.0)
+        for iou in quality.values():
+            known = ~iou.isnan()
+            self.diary.add("precision", iou >= GOOD, known & self.selected)
         n = max(self.n_unlabeled, 1)
-        return {"rho": self.selected.sum().item() / n, "reliability": scores.sum().item() / n}
+        found = {"rho": self.selected.sum().item() / n, "reliability": scores.sum().item() / n}
+        return {**found, **self.read_diary()}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, once clips are selected, ``cross``."""
         views = {name: self._strong_view(batch, name, step) for name in OTHER}
         outputs = {name: self.forward(name, views[name]) for name in OTHER}
-        shared = [self.shared_terms(batch, views[name], outputs[name]) for name in OTHER]
+        shared = [self.shared_terms(name, batch, views[name], outputs[name], step) for name in OTHER]
         terms = {term: sum_of(part[term] for part in shared) for term in shared[0]}
         if self.selected.any():
             terms["cross"] = sum_of(self._cross(batch, name, views[name], outputs[name]) for name in OTHER)
@@ -95,16 +92,50 @@ class XPL(Method):
         p_b = functional.interpolate(p_b, size=p_a.shape[-2:], mode="bilinear", align_corners=False)
         return (p_a + p_b) / 2
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
+    def labels_of(self, clips: Clips, view: View) -> dict[str, Tensor]:
+        """Return both models' stored labels of some of this process's clips."""
+        del view
+        return {f"label_{name}": store.own(clips.index) for name, store in self.stores.items()}
+
+    def state(self) -> State:
         """Return both models' stored labels and the clips that are selected."""
         stored = {f"store_{name}": store.state() for name, store in self.stores.items()}
-        return {**stored, "selection": {"selected": self.selected}}
+        return {**super().state(), **stored, "selection": {"selected": self.selected}}
 
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def load(self, state: State) -> None:
         """Take over stored labels and selection."""
+        super().load(state)
         for name, store in self.stores.items():
             store.load(state[f"store_{name}"])
         self.selected = state["selection"]["selected"].clone()
+
+    def _label_all(self, step: int, sweep: Sweep) -> tuple[Tensor, dict[str, Tensor]]:
+        """Make the labels of all clips.
+
+        Returns
+        -------
+        scores : Tensor [N]
+            Reliability of every clip, of all processes.
+        quality : dict of Tensor [N]
+            Per model the labels' intersection over union with hidden boxes; NaN where that is unknown, and
+            for the clips of other processes.
+        """
+        draws = {name: self.draws("weak", self._drawn_as(name), step) for name in OTHER}
+        scores = torch.zeros(self.n_unlabeled)
+        quality = {name: torch.full((self.n_unlabeled,), torch.nan) for name in OTHER}
+        with predicting(self.models):
+            for clips in sweep():
+                self.remember(clips)
+                p, covered = {}, {}
+                for name in OTHER:
+                    view = self.viewer.weak(clips, self.policies[name], draws[name], self.frontend(name))
+                    probability = self.forward(name, view).probability
+                    p[name], covered[name] = uncrop(probability, view.geometry, self.size)
+                    self.stores[name].update(clips.index, self._label(p[name]), covered[name])
+                    label = self.stores[name].own(clips.index)
+                    quality[name][clips.index] = self.note_labels(label, clips, identity(len(clips)))
+                scores[clips.index] = reliability(p["a"], p["b"], covered["a"] & covered["b"]).cpu()
+        return total(scores), quality
 
     def _cross(self, batch: Batch, name: str, view: View, output: Output) -> Tensor:
         """Return BCE(P of this model, label of the other model) over the selected clips of the batch."""
@@ -141,8 +172,3 @@ class XPL(Method):
         return base.model_copy(
             update={"jitter": base.jitter / 2, "gray": base.gray / 2, "blur": base.blur / 2}
         )
-
-
-def sum_of(terms: Iterable[Tensor]) -> Tensor:
-    """Return the sum of scalars."""
-    return torch.stack(list(terms)).sum()

@@ -14,11 +14,12 @@ from avsl_train import losses
 from avsl_train.augment import uncrop
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
-from avsl_train.methods import METHODS, XPL, HardPL, Method
+from avsl_train.methods import METHODS, XPL, HardPL, Method, Supervised
 from avsl_train.methods.method import Batch, predicting
 from avsl_train.pseudo_labels import sharpen
 from avsl_train.selection import ramp_up
-from tests.train.conftest import gradient, make_batch, make_clips, make_config, make_method
+from avsl_train.views import Viewer
+from tests.train.conftest import CPU, gradient, make_batch, make_clips, make_config, make_method
 
 N = 5
 """Unlabelled clips; every batch holds all of them."""
@@ -27,18 +28,29 @@ EPOCH = 4
 TERMS = {
     "supervised": {"sup", "con"},
     "hard-pl": {"sup", "con", "pl"},
+    "mean-teacher": {"sup", "con", "consistency"},
+    "fixmatch": {"sup", "con", "confident"},
+    "dmt": {"sup", "con", "ipl"},
     "xpl": {"sup", "con", "cross"},
 }
-MODELS = {"supervised": ["a"], "hard-pl": ["a"], "xpl": ["a", "b"]}
+TWO = {"dmt", "xpl"}
+OWN: dict[str, dict[str, Any]] = {
+    "fixmatch": {"positive": 0.15, "negative": 0.1},  # an untrained model is sure of nothing
+    "dmt": {"tau": 0.0},
+}
+"""Keys with which an untrained model has pseudo-labels that teach."""
 CASES = [
-    (method, term, model) for method in TERMS for term in sorted(TERMS[method]) for model in MODELS[method]
+    (method, term, model)
+    for method in TERMS
+    for term in sorted(TERMS[method])
+    for model in ("ab" if method in TWO else "a")
 ]
 
 
 def config_of(name: str, **own: Any) -> ExperimentConfig:
     """Return a configuration whose contrastive loss is on and whose labels are used from step 4 on."""
     common = {"lambda_con": 1.0} if name == "supervised" else {"warmup": 0.5}
-    return make_config({"name": name, **common, **own})
+    return make_config({"name": name, **common, **OWN.get(name, {}), **own})
 
 
 def sweep(config: ExperimentConfig) -> Any:
@@ -145,8 +157,8 @@ def test_during_warm_up_there_are_no_labels_and_no_term(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(TERMS))
 def test_weights_scale_their_terms(name: str) -> None:
-    key = {"supervised": "con", "hard-pl": "pl", "xpl": "cross"}[name]
-    weight = {"supervised": "lambda_con", "hard-pl": "lambda_pl", "xpl": "lambda_x"}[name]
+    key = next(iter(TERMS[name] - {"sup", "con"}), "con")
+    weight = {"supervised": "lambda_con", "hard-pl": "lambda_pl", "xpl": "lambda_x"}.get(name, "lambda_u")
     batch = make_batch(make_config(name))
     terms = []
     for value in (1.0, 2.5):
@@ -445,7 +457,12 @@ def test_a_state_is_taken_over_by_a_fresh_method(name: str) -> None:
 
 
 def test_a_method_that_remembers_nothing_refuses_a_state() -> None:
-    method = make_method(make_config("supervised"))
+    class Forgetful(Supervised):
+        state, load = Method.state, Method.load
+
+    config = make_config("supervised")
+    method = Forgetful(config, Viewer(config.data, CPU), 0, N)
+    method.load(method.state())
     with pytest.raises(ValueError, match=r"supervised remembers nothing, the checkpoint holds \['store'\]"):
         method.load({"store": {}})
 

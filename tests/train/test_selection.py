@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsl_train.augment import draw_weak, uncrop
+from avsl_train.augment import CROP_DRAWS, draw_weak, uncrop
 from avsl_train.config import AugmentConfig
 from avsl_train.selection import keep_most_reliable, ramp_up, reliability
 
@@ -46,9 +46,8 @@ def test_a_constant_map_and_an_empty_overlap_are_not_reliable() -> None:
 @pytest.mark.parametrize("size", [7, 8])
 def test_the_rounding_of_resampling_is_no_agreement(size: int, value: float) -> None:
     draw = torch.Generator().manual_seed(0)
-    maps, covered = uncrop(
-        torch.full((256, 1, size, size), value), draw_weak(256, AugmentConfig(), draw), size
-    )
+    geometry = draw_weak(torch.rand(256, CROP_DRAWS, generator=draw), AugmentConfig())
+    maps, covered = uncrop(torch.full((256, 1, size, size), value), geometry, size)
     other = torch.rand(256, 1, size, size, generator=draw)
     assert reliability(maps, other, covered).abs().max() == 0
 
