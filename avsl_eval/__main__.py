@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from avsl_eval import (
+    cli_benchmark,
     cli_compare,
     cli_inputs,
     cli_mix,
@@ -36,6 +37,8 @@ COMMANDS = (
     cli_results.add_gallery,
     cli_report.add_report,
     cli_compare.add_compare,
+    cli_benchmark.add_benchmark,
+    cli_benchmark.add_benchmark_page,
     cli_published.add_published,
 )
 

@@ -24,6 +24,7 @@ from avsl_eval.results_file import (
     subset_of,
 )
 from avsl_eval.scores_file import ScoresFile
+from avsl_eval.training_log import LOG, validations
 
 _SEED_FOLDER = re.compile(r"seed(\d+)")
 _COMMON_KEYS = ("config_digest", "commit", "device", "versions", "steps")
@@ -138,7 +139,7 @@ def collect(name: str, testset: str, scores: Sequence[ScoresSource], runs: Seque
     scores
         Scores files, each with its per_clip.csv beside it.
     runs
-        Records of the trainings, at most one per seed.
+        Records of the trainings, at most one per seed; validations are read from the log beside each.
 
     Returns
     -------
@@ -249,7 +250,8 @@ def _provenance(runs: Sequence[RunSource], read: Sequence[_Scored]) -> dict[str,
             raise EvalInputError(f"cannot tell the seed of {run.path}; write seed=K,{run.path}")
         if str(seed) in records:
             raise EvalInputError(f"{run.path} is a second record of seed {seed}; give one per seed")
-        records[str(seed)] = record
+        found = validations(run.path.with_name(LOG))
+        records[str(seed)] = {**record, "validation": found} if found else record
     metas = {str(one.source.seed): one.scores.content["predictions_meta"] for one in read}
     return {
         **{key: _common({seed: record.get(key) for seed, record in records.items()}) for key in _COMMON_KEYS},

@@ -29,7 +29,7 @@ CURVE_LEFT, CURVE_TOP, CURVE_BOTTOM = 44.0, 10.0, 230.0
 DASHES = {"ceiling": "", "center_prior": "6 3", "mean_truth_prior": "2 2", "whole_image": "8 3 2 3"}
 """Dash patterns of references, in lines and in curves."""
 
-_MARKERS = (
+MARKERS = (
     "M-4.5 0A4.5 4.5 0 1 0 4.5 0A4.5 4.5 0 1 0-4.5 0Z",  # disc
     "M-4-4H4V4H-4Z",  # square
     "M0-5.8L5.8 0L0 5.8L-5.8 0Z",  # diamond
@@ -37,6 +37,7 @@ _MARKERS = (
     "M0 5.2L5.2-4.2H-5.2Z",  # triangle, point down
     "M-2-5.4H2V-2H5.4V2H2V5.4H-2V2H-5.4V-2H-2Z",  # cross
 )
+"""Outlines of the markers, around the origin."""
 
 
 def marker(k: int, x: float, y: float) -> str:
@@ -60,7 +61,7 @@ def marker(k: int, x: float, y: float) -> str:
     '<path class="mark m1" transform="translate(10.0 20.0)" d="M-4-4H4V4H-4Z"/>'
     """
     place = k % N_COLOURS
-    return f'<path class="mark m{place}" transform="translate({x:.1f} {y:.1f})" d="{_MARKERS[place]}"/>'
+    return f'<path class="mark m{place}" transform="translate({x:.1f} {y:.1f})" d="{MARKERS[place]}"/>'
 
 
 def key_of_methods(names: Sequence[str]) -> str:

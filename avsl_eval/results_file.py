@@ -19,7 +19,8 @@
     warnings: [{subset, seeds, text}]
     provenance: {config_digest, commit, device, versions, steps,    one value, or {seed: value}
                  checkpoint_sha256, wall_time_s, clips,             {seed: value}
-                 runs, predictions,                                 {seed: run.json}, {seed: meta}
+                 runs, predictions,                                 {seed: run.json and validation, the
+                                                                    validations in its log}, {seed: meta}
                  scorer}                                            one value, or {scores file: value}
     files: [{seed, subset, protocol, scores, per_clip, predictions, annotations}]
 
