@@ -16,7 +16,7 @@ import torch
 from avsl_train.errors import TrainInputError
 from avsl_train.files import DAMAGED, whole_file
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass
@@ -39,12 +39,18 @@ class Checkpoint:
         state_dict of the optimiser.
     method
         What the method remembers: stored pseudo-labels, the clips selected.
-    rng
-        State of the global random generators.
     data
         Digest of the labelled and unlabelled clip ids that are trained on.
     wall_time_s
         Seconds of training so far, over all restarts.
+    scaler
+        State of the loss scaling of fp16, else empty.
+    validation
+        Protocol, best score and its step, and how many validations brought nothing better since.
+    processes
+        How many processes trained.
+    finished
+        Steps of the training that it is the result of, which may be more than its own; 0 before the end.
     version
         Version of this format.
     """
@@ -56,21 +62,41 @@ class Checkpoint:
     models: dict[str, Any]
     optimizer: dict[str, Any]
     method: dict[str, Any]
-    rng: dict[str, Any]
     data: str
     wall_time_s: float
+    scaler: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    finished: int = 0
     version: int = field(default=VERSION)
 
     @classmethod
     def fresh(cls, config: dict[str, Any], digest: str, seed: int, data: str) -> Checkpoint:
         """Return the state before the first step, which holds no weights yet."""
-        return cls(config, digest, seed, 0, {}, {}, {}, {}, data, 0.0)
+        return cls(config, digest, seed, 0, {}, {}, {}, data, 0.0)
+
+
+class OtherVersionError(TrainInputError):
+    """A checkpoint was written by another version of this program."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint so that ``path`` always holds a whole one, the old or the new."""
-    with whole_file(path) as temporary:
-        torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, temporary)
+    """Write a checkpoint so that ``path`` always holds a whole one, the old or the new.
+
+    Raises
+    ------
+    TrainInputError
+        It cannot be written; what was there before stays.
+    """
+    try:
+        with whole_file(path) as temporary:
+            torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the second for a full disk
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrainInputError(
+            f"cannot write the checkpoint {path} ({reason}): is the disk full? The checkpoint before it is "
+            "kept; make room and run the same command again"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -79,7 +105,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     TrainInputError
-        The file is missing, damaged, of another version or no checkpoint of this project.
+        The file is missing, damaged, of another version (`OtherVersionError`) or no checkpoint of this
+        project.
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
@@ -94,9 +121,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(values, dict) or "version" not in values:
         raise TrainInputError(f"{path} is not a checkpoint of `avsl-train fit`")
     if values["version"] != VERSION or set(values) != names:
-        raise TrainInputError(
+        raise OtherVersionError(
             f"{path} has checkpoint version {values['version']}, this program reads version {VERSION}: "
-            "train again, or use the program that wrote it"
+            "train again (`avsl-train fit --on-change restart` replaces it), or use the program that wrote it"
         )
     return Checkpoint(**values)
 

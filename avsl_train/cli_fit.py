@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 
 from avsl_train.cli import Commands, add_command, add_shards, add_threads
-from avsl_train.errors import TrainInputError
+
+OVERRIDES = {
+    "device": "auto, cpu or cuda",
+    "devices": "processes per node: a number, or auto for one per GPU",
+    "num_nodes": "nodes",
+}
+"""Keys of the configuration that say where a training runs; a checkpoint goes on with other values."""
 
 
 def add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -18,6 +24,10 @@ def add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
     sub.add_argument("--seed", type=int, required=True)
     sub.add_argument("--out", type=Path, required=True, help="folder of the run")
     add_threads(sub)
+    for key, text in OVERRIDES.items():
+        sub.add_argument(
+            f"--{key.replace('_', '-')}", metavar=key.upper(), help=f"{text}, instead of `{key}`"
+        )
     sub.add_argument(
         "--on-change",
         choices=("error", "restart"),
@@ -27,13 +37,15 @@ def add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from avsl_train.config import load_config
+    from avsl_train.config import load_config, parse_config
 
     config = load_config(args.config)  # before torch is imported: a misspelt key answers at once
-    from avsl_train.fit import NotFiniteError, fit, read_training_clips
+    given = {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None}
+    if given:
+        config = parse_config({**config.model_dump(mode="json"), **given}, "the command line")
+    from avsl_train.engine import processes
+    from avsl_train.fit import fit, read_training_clips
 
-    clips = read_training_clips(config, args.shards, args.split)
-    try:
-        fit(config, clips, args.seed, args.out, args.threads, args.on_change)
-    except NotFiniteError as error:
-        raise TrainInputError(str(error)) from error
+    with processes(config) as fabric:
+        clips = read_training_clips(config, args.shards, args.split)
+        fit(config, clips, args.seed, args.out, args.threads, args.on_change, fabric)

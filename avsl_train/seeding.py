@@ -44,16 +44,9 @@ def seed_everything(seed: int, threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def rng_state() -> dict[str, torch.Tensor]:
-    """Return the state of torch's global generators, for a checkpoint."""
-    state = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's global generators for one step of one process.
 
-
-def load_rng_state(state: dict[str, torch.Tensor]) -> None:
-    """Take over the generators' state from a checkpoint."""
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
+    What draws from them, such as dropout, then depends on nothing that a checkpoint would have to remember.
+    """
+    torch.manual_seed(stream(seed, "step", step, rank).initial_seed())

@@ -31,6 +31,11 @@ class Encoder(nn.Module):
         """Whether the trunk is frozen now."""
         return self._frozen_epochs > 0
 
+    @property
+    def thaws(self) -> bool:
+        """Whether the trunk is or will be trained."""
+        return math.isfinite(self._frozen_epochs)
+
     def freeze(self, epochs: float = math.inf, batchnorm: BatchNormMode = "eval") -> Self:
         """Give the trunk no gradient until `begin_epoch` says that its time is over.
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from avsl_train.checkpoint import Checkpoint, file_digest, load_checkpoint, save_checkpoint, weights_digest
+from avsl_train.checkpoint import (
+    Checkpoint,
+    OtherVersionError,
+    file_digest,
+    load_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
 from avsl_train.errors import TrainInputError
 from avsl_train.files import whole_file, write_json
 
@@ -23,7 +33,6 @@ def checkpoint(**over: Any) -> Checkpoint:
         "models": {"a.weight": torch.arange(6.0).view(2, 3), "a.count": torch.tensor(5)},
         "optimizer": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 1e-4}]},
         "method": {"store_a": {"maps": torch.rand(2, 1, 2, 2).half(), "seen": torch.tensor([True, False])}},
-        "rng": {"torch": torch.get_rng_state()},
         "data": "fedcba9876543210",
         "wall_time_s": 1.5,
     }
@@ -60,7 +69,7 @@ class Evil:
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"version": 1, "config": Evil()}, tmp_path / "evil.pt")
+    torch.save({"version": 2, "config": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(TrainInputError, match="cannot be read as a checkpoint"):
         load_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "must-not-exist").exists()
@@ -91,7 +100,18 @@ def test_files_of_other_programs_are_refused(tmp_path: Path, values: object) -> 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     save_checkpoint(checkpoint(version=99), tmp_path / "c.pt")
-    with pytest.raises(TrainInputError, match=r"version 99, this program reads version 1"):
+    with pytest.raises(OtherVersionError, match=r"version 99, this program reads version 2: train again"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
+def test_a_checkpoint_of_version_1_is_refused(tmp_path: Path) -> None:
+    values = {f.name: getattr(checkpoint(), f.name) for f in fields(Checkpoint)}
+    for name in ("scaler", "validation", "processes", "finished"):
+        del values[name]
+    torch.save({**values, "rng": {"torch": torch.get_rng_state()}, "version": 1}, tmp_path / "c.pt")
+    with pytest.raises(
+        OtherVersionError, match=r"c\.pt has checkpoint version 1, this program reads version 2"
+    ):
         load_checkpoint(tmp_path / "c.pt")
 
 
@@ -108,8 +128,27 @@ def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(TrainInputError, match=r"cannot write the checkpoint .*No space left.*is kept; make"):
         save_checkpoint(checkpoint(step=8), saved)
+    assert file_digest(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["c.pt"]
+
+
+def test_a_full_disk_leaves_the_old_file(saved: Path) -> None:
+    """The operating system refuses to make a file larger than the limit, as a full disk would."""
+    before = file_digest(saved)
+    big = checkpoint(models={"a.weight": torch.zeros(300_000)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    try:
+        with pytest.raises(
+            TrainInputError, match=r"cannot write the checkpoint .*c\.pt .*is the disk full\?"
+        ):
+            save_checkpoint(big, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
     assert file_digest(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["c.pt"]
 

@@ -15,17 +15,12 @@ import pytest
 import torch
 
 from avsl_train import fit as fitting
+from avsl_train import run_state
 from avsl_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_digest
 from avsl_train.config import ExperimentConfig
 from avsl_train.errors import TrainInputError
-from avsl_train.fit import (
-    MetricsLog,
-    NotFiniteError,
-    choose_device,
-    fit,
-    learning_rate,
-    read_training_clips,
-)
+from avsl_train.fit import NotFiniteError, choose_device, fit, read_training_clips
+from avsl_train.log import MEASURED, keep_lines
 from tests.train.conftest import World, make_config
 
 STEPS = 70
@@ -46,7 +41,9 @@ def train(config: ExperimentConfig, world: World, out: Path, seed: int = 0) -> C
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    """Return the lines of the log without what a clock measured."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
 
 
 def numbers(out: Path, event: str) -> list[int]:
@@ -87,7 +84,7 @@ def test_going_on_from_any_step_gives_the_same_weights(
             kept.append(tmp_path / f"{checkpoint.step}.pt")
             shutil.copy(path, kept[-1])
 
-    monkeypatch.setattr(fitting, "save_checkpoint", keep)
+    monkeypatch.setattr(run_state, "save_checkpoint", keep)
     wanted = weights_digest(train(config, world, tmp_path / "whole"))
     monkeypatch.undo()
     assert [int(path.stem) for path in kept] == list(range(1, 9))
@@ -208,6 +205,7 @@ def test_the_record_says_what_was_run(world: World, tmp_path: Path) -> None:
         "checkpoint.pt",
         "metrics.jsonl",
         "run.json",
+        "tensorboard",
     ]
 
 
@@ -250,7 +248,9 @@ def test_a_changed_training_starts_again_where_that_is_asked_for(world: World, t
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(world: World, tmp_path: Path) -> None:
     config = make_config("supervised", optim={"lr": 1e30, "schedule": "constant"}, checkpoint_every=1)
-    with pytest.raises(NotFiniteError, match=r"loss term sup is not finite at step \d+; .*Lower optim\.lr"):
+    with pytest.raises(
+        NotFiniteError, match=r"loss term sup is not finite at step \d+, with the clips .*Lower optim\.lr"
+    ):
         train(config, world, tmp_path)
     assert (tmp_path / "last.pt").exists()
     assert not (tmp_path / "checkpoint.pt").exists()
@@ -278,26 +278,19 @@ def test_workers_and_the_cache_train_the_same_weights(world: World, tmp_path: Pa
     assert digests[0] == digests[1]
 
 
-def test_the_learning_rate_falls_as_half_a_cosine() -> None:
-    config = make_config("supervised", optim={"steps": 100, "lr": 0.2})
-    assert learning_rate(config, 0) == 0.2
-    assert learning_rate(config, 50) == pytest.approx(0.1)
-    assert 0 < learning_rate(config, 99) < 0.001
-    assert learning_rate(make_config("supervised", optim={"schedule": "constant", "lr": 0.2}), 99) == 0.2
-
-
 def test_the_log_drops_what_will_be_done_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = [("epoch", 0), ("step", 1), ("step", 2), ("epoch", 2), ("step", 3)]
+    lines = [("epoch", 0), ("step", 1), ("step", 2), ("val", 2), ("epoch", 2), ("step", 3), ("val", 4)]
     text = "".join(json.dumps({"step": step, "event": event}) + "\n" for event, step in lines)
     path.write_text(text + '{"step": 4, "ev')  # cut by a kill
-    MetricsLog(path, 10, 2)
+    keep_lines(path, 2)
     assert [(line["event"], line["step"]) for line in metrics(tmp_path)] == [
         ("epoch", 0),
         ("step", 1),
         ("step", 2),
+        ("val", 2),
     ]
-    MetricsLog(path, 10, 0)
+    keep_lines(path, 0)
     assert path.read_text() == ""
 
 
