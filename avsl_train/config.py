@@ -229,7 +229,7 @@ MethodConfig = Annotated[SemiConfig, Field(discriminator="name")]
 """The section of a method, known by its name."""
 
 
-HOW_IT_RUNS: Final = {
+HOW_IT_RUNS: Final[dict[str, Any]] = {
     **dict.fromkeys(("device", "devices", "num_nodes", "channels_last", "compile"), True),
     **dict.fromkeys(("checkpoint_every", "log_every", "pictures_every"), True),
     "data": {"cache": True, "workers": True},
