@@ -147,9 +147,7 @@ def benchmark(
         "methods": [
             {"name": method, "kind": ABLATION if method in ablations else "method"} for method in methods
         ],
-        "cells": [
-            _cell(table[key], protocol, differences[key[1]].get(key[0])) for key in order if key in table
-        ],
+        "cells": [_cell(table[key], differences[key[1]].get(key[0])) for key in order if key in table],
         "missing": [
             {"method": method, "testset": testset}
             for method, testset in wanted
@@ -272,11 +270,11 @@ def _differences(
     return found if best is not None else {}
 
 
-def _cell(results: Results, protocol: str, differences: Mapping[str, Any] | None) -> dict[str, Any]:
+def _cell(results: Results, differences: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return one of ``cells``."""
     provenance = results.content["provenance"]
     runs = provenance["runs"]
-    curve = _validation({seed: run.get("validation") or [] for seed, run in runs.items()}, protocol)
+    curve = _validation({seed: run.get("validation") or [] for seed, run in runs.items()})
     return {
         "method": results.name,
         "testset": results.testset,
@@ -305,17 +303,16 @@ def _value(scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _validation(by_seed: Mapping[str, Sequence[Mapping[str, float]]], protocol: str) -> dict[str, Any] | None:
+def _validation(by_seed: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any] | None:
     """Return the curves of all seeds, or None if they were not validated at the same steps."""
-    metric = f"{protocol}/{METRIC}"
-    steps = {tuple(point["step"] for point in points if metric in point) for points in by_seed.values()}
+    steps = {tuple(point["step"] for point in points if METRIC in point) for points in by_seed.values()}
     if len(steps) != 1 or not (common := steps.pop()):
         return None
     return {
-        "metric": metric,
+        "metric": METRIC,
         "steps": list(common),
         "seeds": {
-            seed: [point[metric] for point in points if metric in point] for seed, points in by_seed.items()
+            seed: [point[METRIC] for point in points if METRIC in point] for seed, points in by_seed.items()
         },
     }
 

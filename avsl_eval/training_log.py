@@ -1,7 +1,7 @@
 """What a training's log says of its validations.
 
 A training of `avsl_train` writes ``metrics.jsonl`` beside its ``run.json``: one JSON object per line, with
-the number of steps done and what happened. Lines of the event ``validation`` hold scores on validation clips.
+the number of steps done and what happened. Lines of the event ``val`` hold scores on validation clips.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from avsl_eval.errors import EvalInputError
 
 LOG = "metrics.jsonl"
-VALIDATION = "validation"
+VALIDATION = "val"
 
 
 def validations(log: Path) -> list[dict[str, float]]:
@@ -27,7 +27,7 @@ def validations(log: Path) -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        In the order of the steps: ``step`` and every number that was logged, such as ``fixed/ciou@0.5``.
+        In the order of the steps: ``step`` and every number that was logged, such as ``ciou@0.5``.
 
     Raises
     ------

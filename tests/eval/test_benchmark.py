@@ -54,7 +54,7 @@ def cell(
         (place / "run.json").write_text(json.dumps({**record, **run}))
         lines: list[dict[str, Any]] = [{"step": 4, "event": "step", "lr": 0.1}]
         lines += [
-            {"step": step, "event": "validation", "fixed/ciou@0.5": value, "better": True}
+            {"step": step, "event": "val", "ciou@0.5": value, "better": True}
             for step, value in ((4, 0.2), (8, 0.4), (10, 0.5 + 0.1 * seed), (12, 0.6))
         ]
         (place / "metrics.jsonl").write_text(
@@ -196,11 +196,9 @@ def test_cells_that_do_not_belong_together_are_refused(
 def test_a_log_is_read_line_by_line(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     assert validations(log) == []
-    log.write_text(
-        '{"step": 5, "event": "validation", "a": 1}\n{"step": 2, "event": "validation", "a": 0.5}\n{"st'
-    )
+    log.write_text('{"step": 5, "event": "val", "a": 1}\n{"step": 2, "event": "val", "a": 0.5}\n{"st')
     assert validations(log) == [{"step": 2, "a": 0.5}, {"step": 5, "a": 1}]
-    for text in ("[1]\n", '{"step": 1}\n', "no JSON\n", '{"step": "x", "event": "validation"}\n'):
+    for text in ("[1]\n", '{"step": 1}\n', "no JSON\n", '{"step": "x", "event": "val"}\n'):
         log.write_text(text)
         with pytest.raises(EvalInputError, match=r"line 1 of .*metrics\.jsonl is no record"):
             validations(log)
