@@ -28,6 +28,7 @@ from avsl_train.config_section import Probability, Section
 from avsl_train.errors import TrainInputError
 from avsl_train.explain import explain
 from avsl_train.method_config import SemiConfig, TwoModels
+from avsl_train.method_config_self import SelfConfig, SelfMethods, check_structure, with_structure
 
 FrontendName = Literal["ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf", "vggish", "sspl", "waveform"]
 
@@ -225,7 +226,7 @@ class OptimConfig(Section):
         return self
 
 
-MethodConfig = Annotated[SemiConfig, Field(discriminator="name")]
+MethodConfig = Annotated[SemiConfig | SelfMethods, Field(discriminator="name")]
 """The section of a method, known by its name."""
 
 
@@ -266,8 +267,15 @@ class ExperimentConfig(Section):
         1000, description="Steps between two image strips of the method's maps; null: none [ours]."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _structure(cls, values: Any) -> Any:
+        return with_structure(values)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if isinstance(self.method, SelfConfig):
+            check_structure(self.method, self.model)
         if self.data.image_size > self.data.frame_size:
             raise ValueError(
                 f"data.image_size {self.data.image_size} is larger than data.frame_size "

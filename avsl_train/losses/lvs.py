@@ -8,7 +8,7 @@ Shape letters: B clips, C channels, h = w side of the map, p a position. sig is 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ TAU: Final = 0.07
 
 OWN_PENALTY: Final = 100
 """N_ii is multiplied by 1 - 100 to take it out of the negatives [code]."""
+
+Diagonal = Literal["published", "masked"]
+"""How the own pair leaves the negatives: N_ii times -99, or not there at all."""
 
 
 def regions(own: Tensor, positive: float = POSITIVE, negative: float = NEGATIVE) -> tuple[Tensor, Tensor]:
@@ -62,6 +65,7 @@ def trimap_logits(
     positive: float = POSITIVE,
     negative: float = NEGATIVE,
     hard_negatives: bool = True,
+    diagonal: Diagonal = "published",
 ) -> Tensor:
     """Return the logits [P_i, N_i1 .. N_iB, H_i] / .07 of every clip i [code].
 
@@ -79,6 +83,8 @@ def trimap_logits(
         Thresholds of the trimap. Both the same: nothing is ignored ("no trimap" in the paper's ablation).
     hard_negatives
         False leaves out the column H.
+    diagonal
+        ``published``: N_ii is multiplied as above; ``masked``: its logit is minus infinity [ours].
 
     Returns
     -------
@@ -88,13 +94,17 @@ def trimap_logits(
     -----
     Gradient flows through the masks and through the multiplied diagonal, as in the published code. The
     multiplication hides the diagonal only while N_ii > 0, which holds for features that come out of a ReLU.
-    Where N_ii < 0, its logit is +99 |N_ii| / .07 and rules the loss.
+    Where N_ii < 0, its logit is +99 |N_ii| / .07 and rules the loss: features of both signs want ``masked``.
     """
     pairs = similarity(visual, audio)  # [B, B, h, w]
     own = pairs.diagonal().permute(2, 0, 1)  # [B, h, w]
     pos, neg = regions(own, positive, negative)
     others = weighted_mean(pairs, torch.sigmoid((pairs - positive) / SOFTNESS))  # [B, B]
-    others = others * (1 - OWN_PENALTY * torch.eye(len(others), dtype=others.dtype, device=others.device))
+    own_pair = torch.eye(len(others), dtype=others.dtype, device=others.device)
+    if diagonal == "masked":
+        others = others.masked_fill(own_pair.bool(), -torch.inf)
+    else:
+        others = others * (1 - OWN_PENALTY * own_pair)
     columns = [weighted_mean(own, pos)[:, None], others]
     if hard_negatives:
         columns.append(weighted_mean(own, neg)[:, None])
@@ -107,6 +117,7 @@ def lvs(
     positive: float = POSITIVE,
     negative: float = NEGATIVE,
     hard_negatives: bool = True,
+    diagonal: Diagonal = "published",
 ) -> Tensor:
     """Return LVS's loss: the mean over clips of -log softmax of the trimap's logits at column P.
 
@@ -116,8 +127,8 @@ def lvs(
         Unit vectors, of non-negative features in the original.
     audio : Tensor [B, C]
         Unit vectors.
-    positive, negative, hard_negatives
+    positive, negative, hard_negatives, diagonal
         As in `trimap_logits`.
     """
-    logits = trimap_logits(visual, audio, positive, negative, hard_negatives)
+    logits = trimap_logits(visual, audio, positive, negative, hard_negatives, diagonal)
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

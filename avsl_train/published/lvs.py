@@ -53,14 +53,24 @@ class LVSTrunk(nn.Module):
 
 
 class LVS(nn.Module):
-    """LVS. The images' trunk starts from scratch in the published code."""
+    """LVS.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    weights
+        Start of the images' trunk, see `ResNetTrunk`: from scratch in the published code of LVS and SSL-TIE,
+        ``imagenet`` in Alignment's.
+    """
+
+    def __init__(self, weights: str | None = None) -> None:
         super().__init__()
         self.imgnet = LVSTrunk("conv1")
         self.audnet = LVSTrunk("conv1_a")
         self._more()
         published_init_(self)
+        if weights is not None:  # the trunk has more names: stems and a classifier that nothing uses
+            known = ResNetTrunk(18, weights=weights).state_dict()
+            self.imgnet.load_state_dict({**self.imgnet.state_dict(), **known})
 
     def _more(self) -> None:
         """Add what a successor's checkpoint has."""

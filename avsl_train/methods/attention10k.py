@@ -1,0 +1,112 @@
+"""Attention10k ("learning to localize"): a sound attends to a frame; what it finds resembles the sound.
+
+Source: Senocak et al., "Learning to Localize Sound Source in Visual Scenes", CVPR 2018, and its published
+code (ardasnck/learning_to_localize_sound_source). The published training reads SoundNet's scores from files;
+here SoundNet hears the clip. Its negative is a random other clip of the data set, ours a random other one of
+the batch, of all processes [ours].
+
+Shape letters: B clips, h = w side of the map, A channels of a sound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avsl_train import published
+from avsl_train.config import ExperimentConfig
+from avsl_train.data import Clips
+from avsl_train.distributed import rank, total, world_size
+from avsl_train.draws import Draws
+from avsl_train.encoders.soundnet import SoundNet
+from avsl_train.losses.l2l import Heard, triplet
+from avsl_train.method_config_self import Attention10kConfig
+from avsl_train.methods.method import Batch
+from avsl_train.methods.self_supervised import SelfSupervised, image_of
+from avsl_train.published_localizers import Attending
+from avsl_train.views import View, Viewer, rasterise
+
+
+class Attention10k(SelfSupervised[Attention10kConfig]):
+    """L = triplet(attended frame; own sound, other sound) + lambda_sup * -sum of truth log attention [code].
+
+    ``value_range`` is ``any``: the published map is an attention, which sums to 1 over the positions.
+    """
+
+    value_range = "any"
+
+    def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
+        super().__init__(config, viewer, seed, n_unlabeled)
+        self.uses_labels = self.settings.lambda_sup > 0
+
+    def published_network(self) -> nn.Module:
+        """Return Attention10k's network: VGG-16, frozen, and four linear layers [code]."""
+        model = self.config.model
+        return published.Attention10k(model.weights, bool(model.freeze_visual))
+
+    def localizer_network(self) -> nn.Module:
+        """Return a localizer's encoders with those layers."""
+        return Attending(self.config.model, self.config.data)
+
+    def build(self) -> dict[str, nn.Module]:
+        """Return the network and, where that has none of its own, SoundNet as model ``sound``."""
+        models = super().build()
+        if self.settings.network == "published":
+            model = self.config.model
+            models["sound"] = SoundNet(model.audio_weights).requires_grad_(not model.freeze_audio)
+        return models
+
+    def published_view(self, clips: Clips, draws: Draws) -> View:
+        """Return the whole frame and the middle of the sound: nothing is augmented [code]."""
+        del draws
+        return self.viewer.plain(clips, self.frontend("a"))
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return the weighted terms ``triplet`` and, of the labelled clips, ``sup``."""
+        if not self.uses_labels:
+            return super().losses(batch, step)
+        views = self.views(batch.clips, step)
+        heard, sound = self.attend(views[0])
+        truth = rasterise(batch.clips.boxes.to(sound.device), views[0].geometry, heard.attention.shape[-1])
+        labeled = batch.labeled.to(sound.device)
+        return {
+            "triplet": self.triplet(heard, sound, step),
+            "sup": self.settings.lambda_sup * self.likelihood(heard.attention, truth, labeled),
+        }
+
+    def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
+        """Return the term ``triplet``."""
+        return {"triplet": self.triplet(*self.attend(views[0]), step)}
+
+    def attend(self, view: View) -> tuple[Heard, Tensor]:
+        """Return the attention of a view's sounds to its frames, and the sounds' vectors, [B, A]."""
+        network: Any = self.models["a"]
+        with self.autocast():
+            if "sound" in self.models:
+                sound = self.models["sound"](self.sound_of(view)[:, 0]).mean(-1)
+            else:
+                sound = network.hear(self.sound_of(view))
+            heard: Heard = network(image_of(view), sound)
+        return Heard(heard.attention.float(), heard.embedding.float()), sound.float()
+
+    def triplet(self, heard: Heard, sound: Tensor, step: int) -> Tensor:
+        """Return the triplet loss against a random other sound of the batch [negative: ours]."""
+        sounds = self.gathered(sound)
+        first = rank() * len(sound) if len(sounds) > len(sound) else 0
+        own = torch.arange(first, first + len(sound))
+        # a clip's place in the batch is its key here: the same draw whichever process has it
+        ahead = 1 + (self.draws("negative", step).uniform(own, 1)[:, 0] * (len(sounds) - 1)).long()
+        return triplet(heard.embedding, sound, sounds[(own + ahead) % len(sounds)])
+
+    def likelihood(self, attention: Tensor, truth: Tensor, labeled: Tensor) -> Tensor:
+        """Return the mean of -sum_p truth(p) log attention(p), over the clips that ``sup_mean`` names."""
+        per_clip = -(truth * attention.log()).sum((1, 2, 3))
+        if self.settings.sup_mean == "batch":
+            return (labeled * per_clip).mean()
+        return (labeled * per_clip).sum() / (total(labeled.sum()) / world_size()).clamp(min=1)
+
+    def localize(self, view: View) -> Tensor:
+        """Return the published map, the attention, [B, 1, h, w]; it sums to 1."""
+        return self.attend(view)[0].attention
