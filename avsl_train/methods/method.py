@@ -139,7 +139,7 @@ class Method(ABC):
             )
 
     def forward(self, name: str, view: View) -> Output:
-        """Run one model on a view, heard by its front end, in the precision that the configuration asks for."""
+        """Run one model on a view, heard by its front end, in the precision that was asked for."""
         view = self.viewer.heard(view, self.frontend(name))
         with self.autocast():
             output: Output = self.models[name](view.image, view.spectrogram)
