@@ -11,6 +11,7 @@ from types import FrameType
 
 from avsl_train.cli import PROGRAM
 from avsl_train.cli_fit import add_fit
+from avsl_train.cli_localize import add_localize
 from avsl_train.cli_predict import add_predict
 from avsl_train.cli_resolve import add_resolve
 from avsl_train.errors import TrainInputError
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resolve(commands)
     add_fit(commands)
     add_predict(commands)
+    add_localize(commands)
     return parser
 
 
