@@ -270,7 +270,7 @@ def _pictures(
 ) -> tuple[tuple[Picture | None, ...], int]:
     """Return the pictures of some times, that of one with its flow, and by how much they are turned."""
     _, end = shown.finish()
-    reader = Reader(container, video, shown.keys)
+    reader = Reader(container, video, shown)
     found: dict[float, Picture | None] = {}
     rotation = 0
     for time in sorted(set(times_s)):

@@ -1,9 +1,13 @@
-"""Which picture of a video is shown when, and decoding no more than is needed to get it."""
+"""Which picture of a video is shown when, and decoding no more than is needed to get it.
+
+Two thirds of preprocessing is decoding from a key frame to the picture that is wanted. On the way, pictures
+that no other one is made of are left out (H.264 marks them), up to some pictures before the wanted one.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +15,12 @@ from avsl_data.decode import BadMediaError
 
 if TYPE_CHECKING:
     import av
+
+SKIPPING: Final = frozenset({"h264"})
+"""Codecs whose pictures say that none is made of them; in HEVC those of a higher layer still may be."""
+
+DECODED_BEFORE: Final = 16
+"""Pictures that are all decoded before a wanted one: no H.264 stream reorders more."""
 
 _US_PER_S: Final = 1_000_000
 
@@ -22,6 +32,8 @@ class Shown:
     ----------
     keys
         Beginnings of the key frames.
+    has_all_times
+        Whether every packet says when it is shown.
     is_still
         Whether all packets are the same, bit for bit: one picture repeated, see `avsl_data.stills`.
     """
@@ -29,6 +41,7 @@ class Shown:
     def __init__(self) -> None:
         self._spans: list[tuple[Fraction, Fraction]] = []
         self._first: bytes | None = None
+        self.has_all_times = True
         self.keys: list[Fraction] = []
         self.is_still = True
 
@@ -42,6 +55,7 @@ class Shown:
             self.is_still = self._first in {None, content}
             self._first = content
         begin = stamp * packet.time_base
+        self.has_all_times &= packet.pts is not None
         self._spans.append((begin, (packet.duration or 0) * packet.time_base))
         if packet.is_keyframe:
             self.keys.append(begin)
@@ -62,10 +76,11 @@ class Shown:
 class Reader:
     """Decodes forward through a video, jumping to a key frame only if one lies between."""
 
-    def __init__(
-        self, container: av.container.InputContainer, video: av.VideoStream, keys: Sequence[Fraction]
-    ) -> None:
-        self._container, self._video, self._keys = container, video, keys
+    def __init__(self, container: av.container.InputContainer, video: av.VideoStream, shown: Shown) -> None:
+        self._container, self._video, self._keys = container, video, shown.keys
+        self._begins, _ = shown.finish()
+        self._skips = shown.has_all_times and video.codec_context.name in SKIPPING
+        self._all_from = self._begins[0]
         self._frames: Iterator[av.VideoFrame] | None = None
         self._now: av.VideoFrame | None = None
         self._next: av.VideoFrame | None = None
@@ -75,6 +90,8 @@ class Reader:
 
         Limits must not decrease from call to call.
         """
+        wanted = bisect_left(self._begins, limit) - 1
+        self._all_from = self._begins[max(0, wanted - DECODED_BEFORE)]
         index = bisect_right(self._keys, limit - Fraction(1, _US_PER_S)) - 1
         key = self._keys[index] if index >= 0 else None
         ahead = self._next
@@ -101,10 +118,19 @@ class Reader:
             self._container.seek(self._video.start_time or 0, stream=self._video)
         else:
             self._container.seek(int(key / base), stream=self._video)
-        self._frames = self._container.decode(self._video)
+        self._frames = self._decoded()
         self._next = None
         self._step()
         self._step()
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """Yield the pictures from here on, but of those far before the wanted one only what others need."""
+        codec = self._video.codec_context
+        for packet in self._container.demux(self._video):
+            if self._skips:
+                early = packet.pts is not None and packet.pts * packet.time_base < self._all_from
+                codec.skip_frame = "NONREF" if early else "DEFAULT"
+            yield from packet.decode()
 
     def _step(self) -> None:
         self._now = self._next or self._now
