@@ -24,6 +24,7 @@ from avsl_train.engine import choose_device
 from avsl_train.errors import TrainInputError
 from avsl_train.failures import NotFiniteError, memory_told, raise_if_not_finite
 from avsl_train.log import RunLog
+from avsl_train.method_config_self import uses_labels
 from avsl_train.methods import METHODS
 from avsl_train.methods.method import Method
 from avsl_train.optimizer import Optimizer, learning_rate
@@ -91,6 +92,7 @@ def fit(
     method = METHODS[config.method.name](
         config, Viewer(config.data, fabric.device), seed, len(clips.unlabeled)
     )
+    method.fetch = clips.unlabeled.batch
     share = _share(config, clips, seed, method)
     engine.prepare(method.models, config, fabric.device)
     optimizer = Optimizer(config.optim, method.parameter_groups())
@@ -157,7 +159,7 @@ def _share(config: ExperimentConfig, clips: TrainingClips, seed: int, method: Me
     unlabeled = Passes(UNLABELED, seed, len(clips.unlabeled), config.optim.batch_unlabeled)
     return Share(
         clips,
-        labeled,
+        labeled if uses_labels(config.method) else None,
         unlabeled if method.uses_unlabeled else None,
         rank(),
         world_size(),

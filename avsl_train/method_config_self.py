@@ -215,6 +215,13 @@ class HTFConfig(TrimapConfig):
     )
 
 
+def uses_labels(method: Section) -> bool:
+    """Return whether a method learns from labels, by its section of the configuration."""
+    if isinstance(method, Attention10kConfig):
+        return method.lambda_sup > 0
+    return not isinstance(method, SelfConfig)
+
+
 SelfMethods = (
     EZVSLConfig
     | LVSConfig

@@ -21,6 +21,7 @@ from torch import Tensor
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips, ClipSet, read_split
 from avsl_train.errors import TrainInputError
+from avsl_train.method_config_self import uses_labels
 from avsl_train.methods.method import Batch
 from avsl_train.seeding import stream
 
@@ -58,13 +59,16 @@ class TrainingClips:
 def read_training_clips(config: ExperimentConfig, shards: Sequence[Path], split: Path) -> TrainingClips:
     """Read the clips of a split: labelled, unlabelled and, if there are validations, those of ``val``.
 
+    A method that asks for no labels leaves the labelled clips aside, and the split may have none.
+
     Raises
     ------
     TrainInputError
-        The split has no labelled clips or lacks those for validation, or none of them is usable.
+        The split lacks labelled clips or those for validation, or none of them is usable.
     """
     subsets = read_split(split)
-    if LABELED not in subsets:
+    needs_labels = uses_labels(config.method)
+    if needs_labels and LABELED not in subsets:
         raise TrainInputError(f"{split} has no subset {LABELED!r} (it has: {', '.join(subsets)})")
     if config.optim.val_every and VAL not in subsets:
         raise TrainInputError(
@@ -73,11 +77,12 @@ def read_training_clips(config: ExperimentConfig, shards: Sequence[Path], split:
             "optim.val_every: null and optim.choose: last"
         )
     clips = TrainingClips(
-        ClipSet(shards, subsets[LABELED], config.data, need_boxes=True),
+        ClipSet(shards, subsets[LABELED] if needs_labels else [], config.data, need_boxes=True),
         ClipSet(shards, subsets.get(UNLABELED, []), config.data),
         ClipSet(shards, subsets[VAL], config.data, need_boxes=True) if config.optim.val_every else None,
     )
-    for name, kind, found in ((LABELED, "labelled", clips.labeled), (VAL, "validation", clips.val)):
+    labeled = clips.labeled if needs_labels else None
+    for name, kind, found in ((LABELED, "labelled", labeled), (VAL, "validation", clips.val)):
         if found is not None and not len(found):
             reasons = ", ".join(sorted(set(found.excluded.values())))
             raise TrainInputError(f"none of the {len(subsets[name])} {kind} clips is usable ({reasons})")
@@ -141,7 +146,7 @@ class Share:
     clips
         Those of the training.
     labeled, unlabeled
-        Passes over its sets; ``unlabeled`` is None for a method that has no use for them.
+        Passes over its sets; None for a method that has no use for them.
     rank, ranks
         Number of the process and of all of them.
     parts
@@ -154,7 +159,7 @@ class Share:
     """
 
     clips: TrainingClips
-    labeled: Passes
+    labeled: Passes | None
     unlabeled: Passes | None
     rank: int
     ranks: int
@@ -176,7 +181,7 @@ class Share:
 
     @property
     def _passes(self) -> list[Passes]:
-        return [self.labeled] if self.unlabeled is None else [self.labeled, self.unlabeled]
+        return [passes for passes in (self.labeled, self.unlabeled) if passes is not None]
 
     @property
     def per_step(self) -> int:
@@ -201,17 +206,15 @@ class Share:
     def sweep(self) -> Iterator[Clips]:
         """Yield the unlabelled clips that this process owns, index % ranks == rank, once and in order."""
         owned = torch.arange(self.rank, len(self.clips.unlabeled), self.ranks)
-        size = max(self.labeled.wanted if self.unlabeled is None else self.unlabeled.wanted // self.ranks, 1)
+        size = max(self._passes[-1].wanted // self.ranks, 1)
         return self.clips.unlabeled.batches(chunks(owned, size))
 
     def _batches(self, steps: range) -> Iterator[Batch]:
-        first_parts = self.clips.labeled.batches(self.places(self.labeled, steps))
-        if self.unlabeled is None:
-            yield from (Batch(part, len(part)) for part in first_parts)
-            return
-        second_parts = self.clips.unlabeled.batches(self.places(self.unlabeled, steps))
-        for first, second in zip(first_parts, second_parts, strict=True):
-            yield Batch(Clips.join([first, second]), len(first))
+        sides = ((self.clips.labeled, self.labeled), (self.clips.unlabeled, self.unlabeled))
+        parts = [clips.batches(self.places(passes, steps)) for clips, passes in sides if passes is not None]
+        for found in zip(*parts, strict=True):
+            clips = found[0] if len(found) == 1 else Clips.join(found)
+            yield Batch(clips, len(found[0]) if self.labeled else 0)
 
     def places(self, passes: Passes, steps: range) -> list[Tensor]:
         """Return this process's clips of every micro-batch of some steps, in order."""

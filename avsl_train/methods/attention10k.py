@@ -16,17 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from avsl_train import published
-from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.distributed import rank, total, world_size
 from avsl_train.draws import Draws
 from avsl_train.encoders.soundnet import SoundNet
 from avsl_train.losses.l2l import Heard, triplet
-from avsl_train.method_config_self import Attention10kConfig
+from avsl_train.method_config_self import Attention10kConfig, uses_labels
 from avsl_train.methods.method import Batch
 from avsl_train.methods.self_supervised import SelfSupervised, image_of
 from avsl_train.published_localizers import Attending
-from avsl_train.views import View, Viewer, rasterise
+from avsl_train.views import View, rasterise
 
 
 class Attention10k(SelfSupervised[Attention10kConfig]):
@@ -36,10 +35,6 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
     """
 
     value_range = "any"
-
-    def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
-        super().__init__(config, viewer, seed, n_unlabeled)
-        self.uses_labels = self.settings.lambda_sup > 0
 
     def published_network(self) -> nn.Module:
         """Return Attention10k's network: VGG-16, frozen, and four linear layers [code]."""
@@ -65,7 +60,7 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted terms ``triplet`` and, of the labelled clips, ``sup``."""
-        if not self.uses_labels:
+        if not uses_labels(self.settings):
             return super().losses(batch, step)
         views = self.views(batch.clips, step)
         heard, sound = self.attend(views[0])

@@ -66,6 +66,8 @@ class Method(ABC):
 
     uses_unlabeled = True
     """Whether the loop must bring unlabelled clips."""
+    fetch: Callable[[Tensor], Clips] | None = None
+    """Reads unlabelled clips by their places, [B] of int64; the loop sets it."""
 
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
         self.config = config

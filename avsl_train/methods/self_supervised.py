@@ -10,7 +10,7 @@ Shape letters: B clips, S side of the image, C channels of the common space, h =
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Generic, Literal, TypeVar, cast
 
 import torch
@@ -43,12 +43,8 @@ class SelfSupervised(Method, Generic[Settings]):
     Subclasses define the two `network` builders, the `terms` of the loss, and `localize`.
     """
 
-    uses_labels = False
     value_range: Literal["probability", "cosine", "any"] = "cosine"
     """What the values of the map are: a probability, a cosine in [-1, 1], or any number."""
-
-    fetch: Callable[[Tensor], Clips] | None = None
-    """Reads unlabelled clips by their places, [B] of int64; the loop sets it."""
 
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
         assert isinstance(config.method, SelfConfig)

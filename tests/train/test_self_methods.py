@@ -291,7 +291,6 @@ def test_alignment_says_what_its_neighbours_need() -> None:
 def test_attention10k_learns_from_labels_too() -> None:
     method = small("attention10k", lambda_sup=2.0)
     assert isinstance(method, Attention10k)
-    assert method.uses_labels
     terms = method.losses(make_batch(method.config), 0)
     assert set(terms) == {"triplet", "sup"}
     assert gradient(terms["sup"], encoder(method, "visual")).abs().sum() > 0
