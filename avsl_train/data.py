@@ -1,7 +1,8 @@
 """Clips for training and prediction: Parquet shards and a split become batches of tensors.
 
-This is the one module that knows the files of `avsl_data`. A clip that is missing from the shards or broken
-in them is never replaced by another one: it is left out, with its reason, and `ClipSet.excluded` says so.
+This module and `shard_rows` are the ones that know the files of `avsl_data`. A clip that is missing from the
+shards or broken in them is never replaced by another one: it is left out, with its reason, and
+`ClipSet.excluded` says so.
 
 Shape letters: B clips, F side of the stored frame, n samples, M boxes.
 """
@@ -9,28 +10,28 @@ Shape letters: B clips, F side of the stored frame, n samples, M boxes.
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.nn.utils.rnn import pad_sequence
 
 from avsl_train.config import DataConfig
 from avsl_train.draws import key_of
 from avsl_train.errors import TrainInputError
+from avsl_train.excerpts import Heard, spans
+from avsl_train.loading import Workers
+from avsl_train.shard_rows import MediaReader, read_rows
 
-logger = logging.getLogger(__name__)
-
-FACTS = ("clip_id", "boxes", "status", "reason")
-MEDIA = ("frame", "audio")
+Int16 = np.ndarray[Any, np.dtype[np.int16]]
+Request = tuple[Tensor, Heard | None]
+"""Positions of clips, and the views that will be asked of them."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,14 @@ class Clips:
     frames : Tensor [B, 3, F, F] of uint8
         RGB frames, squeezed to a square (boxes are relative, so they stay right).
     waves : Tensor [B, n] of int16
-        Sound of ``DataConfig.clip_s`` seconds.
+        Sound of ``DataConfig.clip_s`` seconds, or of the stretch ``span`` of them.
     boxes : Tensor [B, M, 4] of float32
         xyxy in [0, 1]; unused rows are 0 and cover nothing.
     key : Tensor [B] of int64
         Hashes of the clip ids (`avsl_train.draws.key_of`): what a clip's draws depend on.
+    span : Tensor [B, 2] of int64 or None
+        Which samples of the clip ``waves`` begins with and ends before; what follows in a row is padding.
+        None: all of them.
     """
 
     index: Tensor
@@ -56,43 +60,61 @@ class Clips:
     waves: Tensor
     boxes: Tensor
     key: Tensor
+    span: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: Tensor) -> Clips:
         """Return some of the clips."""
-        return Clips(self.index[rows], self.frames[rows], self.waves[rows], self.boxes[rows], self.key[rows])
+        return Clips(*(None if part is None else part[rows] for part in self._parts()))  # type: ignore[arg-type]
 
     @staticmethod
     def join(parts: Sequence[Clips]) -> Clips:
         """Return several batches as one, in order."""
-        width = max(part.boxes.shape[1] for part in parts)
-        boxes = [
-            torch.nn.functional.pad(part.boxes, (0, 0, 0, width - part.boxes.shape[1])) for part in parts
-        ]
+        whole = all(part.span is None for part in parts)
         return Clips(
             torch.cat([part.index for part in parts]),
             torch.cat([part.frames for part in parts]),
-            torch.cat([part.waves for part in parts]),
-            torch.cat(boxes),
+            _padded([part.waves for part in parts]),
+            _padded([part.boxes for part in parts]),
             torch.cat([part.key for part in parts]),
+            None if whole else torch.cat([part.samples for part in parts]),
         )
 
+    @property
+    def samples(self) -> Tensor:
+        """Which samples of each clip are there, [B, 2] of int64: the first, and the one after the last."""
+        if self.span is not None:
+            return self.span
+        return torch.tensor([0, self.waves.shape[1]]).repeat(len(self), 1)
 
-@dataclass(frozen=True)
-class Row:
-    """What is known of a clip without its frame and sound, and where these lie."""
+    def sound(self, start: Tensor, n: int) -> Tensor:
+        """Return ``n`` samples of each clip from the samples ``start`` [B] on, [B, n] of int16.
 
-    boxes: list[list[float]] | None
-    status: str
-    reason: str | None
-    file: Path
-    group: int
-    offset: int
+        Raises
+        ------
+        ValueError
+            Some of them were not decoded: another view was announced than the one that is made.
+        """
+        span = self.samples
+        if bool((start < span[:, 0]).any()) or bool((start + n > span[:, 1]).any()):
+            raise ValueError(
+                "a view needs samples that were not decoded: the views that a step makes are not those that "
+                "its batch was loaded for"
+            )
+        places = (start - span[:, 0]).tolist()
+        return torch.stack([wave[at : at + n] for wave, at in zip(self.waves, places, strict=True)])
+
+    def pin_memory(self) -> Clips:
+        """Return the clips in page-locked memory."""
+        return Clips(*(None if part is None else part.pin_memory() for part in self._parts()))  # type: ignore[arg-type]
+
+    def _parts(self) -> list[Tensor | None]:
+        return [getattr(self, field.name) for field in fields(self)]
 
 
-class ClipSet(Dataset[Clips]):
+class ClipSet:
     """Clips of some shards, in the order of the ids that were asked for.
 
     Parameters
@@ -117,117 +139,152 @@ class ClipSet(Dataset[Clips]):
         self, shards: Sequence[Path], ids: Sequence[str], config: DataConfig, need_boxes: bool = False
     ) -> None:
         self.config = config
-        rows = _read_rows(shards, set(ids))
-        why = {clip_id: _why_excluded(rows.get(clip_id), need_boxes) for clip_id in ids}
+        rows = read_rows(shards, set(ids))
+        why = {
+            clip_id: rows[clip_id].why_excluded(need_boxes) if clip_id in rows else "not in the shards"
+            for clip_id in ids
+        }
         self.excluded = {clip_id: reason for clip_id, reason in why.items() if reason}
         self.ids = [clip_id for clip_id in ids if clip_id not in self.excluded]
-        self._rows = [rows[clip_id] for clip_id in self.ids]
-        self._close()
+        self.keys = torch.tensor([key_of(clip_id) for clip_id in self.ids], dtype=torch.int64)
+        self._media = MediaReader([rows[clip_id] for clip_id in self.ids])
+        self._idle: list[Workers[Request, Clips]] = []
         self._cached: Clips | None = None
         if config.cache and self.ids:
             self._cached = self._decode_all()
-            self._close()
-        if self.ids and not config.cache:
-            self._decode(0)  # a wrong sample rate is told at once, not by a worker some minutes later
+        elif self.ids:
+            self._decode(torch.tensor([0]))  # a wrong sample rate is told at once, not by a worker later
+        self._media.close()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, position: int) -> Clips:
         """Return one clip as a batch of one."""
-        return self._decode(position) if self._cached is None else self._cached[torch.tensor([position])]
+        return self.batch(torch.tensor([position]))
 
-    def batch(self, index: Tensor) -> Clips:
-        """Return the clips at some positions as one batch."""
-        if self._cached is not None:
-            return self._cached[index]
-        return Clips.join([self[int(position)] for position in index])
+    def batch(self, index: Tensor, heard: Heard | None = None) -> Clips:
+        """Return the clips at some positions as one batch.
 
-    def batches(self, indices: Sequence[Tensor]) -> Iterator[Clips]:
-        """Yield one batch per index tensor, in order; decoded ahead by workers unless cached."""
-        if self._cached is not None or not self.config.workers or not indices:
-            yield from (self.batch(index) for index in indices)
+        Parameters
+        ----------
+        index : Tensor [B] of int64
+            Positions.
+        heard
+            The views that will be asked of them: only what these hear is decoded of the sounds. None: all.
+        """
+        return self._decode(index, heard) if self._cached is None else self._cached[index]
+
+    def batches(
+        self, indices: Sequence[Tensor], heard: Sequence[Heard | None] | None = None
+    ) -> Iterator[Clips]:
+        """Yield one batch per index tensor, in order; decoded ahead by processes unless cached.
+
+        ``heard`` holds the views that will be asked of each batch, as in `batch`.
+        """
+        requests = list(zip(indices, heard or [None] * len(indices), strict=True))
+        if self._cached is not None or not self.config.workers or not requests:
+            yield from (self.batch(*request) for request in requests)
             return
-        try:
-            yield from DataLoader(
-                self,
-                batch_sampler=[index.tolist() for index in indices],
-                collate_fn=Clips.join,
-                num_workers=self.config.workers,
-                prefetch_factor=4,
-            )
-        except TrainInputError as error:  # a worker's traceback stands before its message
-            message = str(error).rpartition("TrainInputError: ")[2].strip()
-            # the frames of the traceback would keep the workers alive until they time out
-            raise TrainInputError(message) from error.with_traceback(None)
+        # a sweep begins while the training's own batches are on their way: each has its processes
+        workers = self._idle.pop() if self._idle else self._start_workers()
+        yield from workers.make(requests)
+        self._idle.append(workers)
 
-    def in_order(self, size: int) -> Iterator[Clips]:
-        """Yield every clip once, in order, in batches of up to ``size``."""
-        starts = range(0, len(self), size)
-        return self.batches([torch.arange(start, min(start + size, len(self))) for start in starts])
+    def in_order(
+        self, size: int, rank: int = 0, world_size: int = 1, heard: Heard | None = None
+    ) -> Iterator[Clips]:
+        """Yield every clip whose position is ``rank`` modulo ``world_size``, in batches of up to ``size``."""
+        own = range(rank, len(self), world_size)
+        indices = [torch.tensor(own[first : first + size]) for first in range(0, len(own), size)]
+        return self.batches(indices, [heard] * len(indices))
+
+    def stored(self, position: int) -> tuple[Image.Image, Int16]:
+        """Return a clip's RGB frame at its own size and all of its samples, for what prepares them itself."""
+        frame, sound = self._media.read(position)
+        try:
+            return Image.open(io.BytesIO(frame)).convert("RGB"), self._samples(sound, position)
+        except (OSError, RuntimeError) as error:  # what Pillow and soundfile raise
+            raise self._broken(position, error) from error
+
+    def close(self) -> None:
+        """End the processes that wait for another pass; they also end with this process."""
+        for workers in self._idle:
+            workers.close()
+        self._idle = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave open files behind: a worker opens its own."""
-        return {**self.__dict__, "_files": {}, "_group": None}
+        """Leave the processes behind."""
+        return {**self.__dict__, "_idle": []}
 
-    def _close(self) -> None:
-        """Forget open shards and the row group that was read last."""
-        self._files: dict[Path, pq.ParquetFile] = {}
-        self._group: tuple[Path, int, pa.Table] | None = None
+    def _start_workers(self) -> Workers[Request, Clips]:
+        return Workers(_Decoder(self), self.config.workers, pin=torch.cuda.is_available())
 
     def _decode_all(self) -> Clips:
-        """Return every clip, read in the order of the shards, so that each row group is read once."""
-        places = [(row.file, row.group, row.offset) for row in self._rows]
-        order = sorted(range(len(self)), key=places.__getitem__)
-        decoded = Clips.join([self._decode(position) for position in order])
-        return decoded[torch.argsort(torch.tensor(order))]
+        """Return every clip, read in the order of the shards."""
+        rows = self._media.rows
+        order = torch.tensor(sorted(range(len(self)), key=lambda position: rows[position].place))
+        return self._decode(order)[torch.argsort(order)]
 
-    def _decode(self, position: int) -> Clips:
-        row = self._rows[position]
-        boxes = np.asarray(row.boxes if row.boxes is not None else [], np.float32).reshape(-1, 4)
-        image, samples = self._opened(row, position)
-        frame = squeezed(image, self.config.frame_size)
-        wave = _of_length(samples, round(self.config.clip_s * self.config.sample_rate))
-        key = torch.tensor([key_of(self.ids[position])])
-        return Clips(torch.tensor([position]), frame[None], wave[None], torch.from_numpy(boxes)[None], key)
-
-    def stored(self, position: int) -> tuple[Image.Image, np.ndarray[Any, np.dtype[np.int16]]]:
-        """Return a clip's RGB frame at its own size and all of its samples, for what prepares them itself."""
-        return self._opened(self._rows[position], position)
-
-    def _opened(self, row: Row, position: int) -> tuple[Image.Image, np.ndarray[Any, np.dtype[np.int16]]]:
-        media = self._media(row)
-        try:
-            image = Image.open(io.BytesIO(media["frame"]["bytes"])).convert("RGB")
-            samples, rate = _decode_wave(media["audio"]["bytes"])
-        except (OSError, RuntimeError) as error:  # what Pillow and soundfile raise
-            raise TrainInputError(
-                f"clip {self.ids[position]} cannot be decoded ({error}): delete its shard and make it again"
-            ) from error
-        if rate != self.config.sample_rate:
-            raise TrainInputError(
-                f"clip {self.ids[position]} has {rate} samples per second, data.sample_rate says "
-                f"{self.config.sample_rate}: preprocess the clips at that rate or change the configuration"
-            )
-        return image, samples
-
-    def _media(self, row: Row) -> dict[str, Any]:
-        """Read the frame and the sound of one row: of its shard, only the row group it lies in."""
-        if self._group is None or self._group[:2] != (row.file, row.group):
-            if row.file not in self._files:
-                self._files[row.file] = pq.ParquetFile(
-                    row.file, memory_map=True, page_checksum_verification=True
-                )
+    def _decode(self, index: Tensor, heard: Heard | None = None) -> Clips:
+        span = spans(self.config, self.keys[index], heard)
+        frames, waves = [], []
+        for position, (first, stop) in zip(index.tolist(), span.tolist(), strict=True):
+            frame, sound = self._media.read(position)
             try:
-                table = self._files[row.file].read_row_group(row.group, columns=list(MEDIA))
-            except (OSError, pa.ArrowException) as error:  # a wrong checksum is an OSError
-                reason = str(error).strip().splitlines()[0]
+                frames.append(_frame(frame, self.config.frame_size))
+                waves.append(torch.from_numpy(self._samples(sound, position, first, stop)))
+            except (OSError, RuntimeError) as error:  # what torchvision and soundfile raise
+                raise self._broken(position, error) from error
+        boxes = [torch.tensor(self._media.rows[position].boxes or []) for position in index.tolist()]
+        return Clips(
+            index,
+            torch.stack(frames),
+            pad_sequence(waves, batch_first=True),
+            pad_sequence([part.view(-1, 4) for part in boxes], batch_first=True),
+            self.keys[index],
+            None if heard is None else span,
+        )
+
+    def _samples(self, sound: bytes, position: int, first: int = 0, stop: int | None = None) -> Int16:
+        """Return samples ``first`` to ``stop`` of a FLAC file; a sound that is shorter is repeated.
+
+        ``stop`` None: all that there are.
+        """
+        import soundfile
+
+        with soundfile.SoundFile(io.BytesIO(sound)) as file:
+            if file.samplerate != self.config.sample_rate:
                 raise TrainInputError(
-                    f"the shard {row.file} is damaged ({reason}); delete it and make it again"
-                ) from error
-            self._group = (row.file, row.group, table)
-        media: dict[str, Any] = self._group[2].slice(row.offset, 1).to_pylist()[0]
-        return media
+                    f"clip {self.ids[position]} has {file.samplerate} samples per second, data.sample_rate "
+                    f"says {self.config.sample_rate}: preprocess the clips at that rate or change the "
+                    "configuration"
+                )
+            wanted = file.frames if stop is None else stop
+            short = wanted > file.frames
+            if not short:
+                file.seek(first)
+            count = file.frames if short else wanted - first
+            samples: Int16 = file.read(count, dtype="int16")
+        if len(samples) != count:
+            raise OSError(f"its sound ends after {len(samples)} of {count} samples")
+        return np.resize(samples, wanted)[first:] if short else samples
+
+    def _broken(self, position: int, error: Exception) -> TrainInputError:
+        reason = str(error).strip().splitlines()[0]
+        return TrainInputError(
+            f"clip {self.ids[position]} cannot be decoded ({reason}): delete its shard and make it again"
+        )
+
+
+class _Decoder:
+    """What the processes of a set do: a batch for a request."""
+
+    def __init__(self, clips: ClipSet) -> None:
+        self.clips = clips
+
+    def __call__(self, request: Request) -> Clips:
+        return self.clips.batch(*request)
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -251,60 +308,37 @@ def read_split(path: Path) -> dict[str, list[str]]:
     return {name: sorted(ids) for name, ids in sorted(subsets.items())}
 
 
-def _read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, Row]:
-    """Return the rows of some clips, without frames and sounds: of 144,000 clips these are 25 GB."""
-    rows: dict[str, Row] = {}
-    for folder in shards:
-        files = sorted(folder.glob("*.parquet"))
-        if not files:
-            raise TrainInputError(f"no shards (*.parquet) in {folder}: make them with `avsl-data preprocess`")
-        for file in files:
-            try:
-                for clip_id, row in _rows_of(file):
-                    known = rows.get(clip_id)
-                    if clip_id in ids and (known is None or (known.status != "ok" and row.status == "ok")):
-                        rows[clip_id] = row
-            except (OSError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise TrainInputError(
-                    f"cannot read the shard {file}: {reason}; delete it and make it again"
-                ) from error
-    return rows
-
-
-def _rows_of(file: Path) -> Iterator[tuple[str, Row]]:
-    """Yield the clip ids and rows of one shard."""
-    with pq.ParquetFile(file) as parquet:
-        for group in range(parquet.num_row_groups):
-            facts = parquet.read_row_group(group, columns=list(FACTS)).to_pylist()
-            for offset, fact in enumerate(facts):
-                place = (file, group, offset)
-                yield fact["clip_id"], Row(fact["boxes"], fact["status"], fact["reason"], *place)
-
-
-def _why_excluded(row: Row | None, need_boxes: bool) -> str:
-    """Return why a clip cannot be used, or an empty string."""
-    if row is None:
-        return "not in the shards"
-    if row.status != "ok":
-        return str(row.reason)
-    return "no boxes" if need_boxes and not row.boxes else ""
-
-
 def squeezed(image: Image.Image, size: int) -> Tensor:
-    """Return an RGB picture as uint8 [3, size, size]."""
-    small = image.resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous()
+    """Return an RGB picture as uint8 [3, size, size], as `ClipSet` squeezes a frame."""
+    return _squeezed(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
 
 
-def _decode_wave(data: bytes) -> tuple[np.ndarray[Any, np.dtype[np.int16]], int]:
-    """Return the int16 samples of a FLAC file and how many there are per second."""
-    import soundfile
+def _frame(data: bytes, size: int) -> Tensor:
+    """Return a JPEG as uint8 [3, size, size].
 
-    samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-    return samples, int(rate)
+    In half the time of Pillow's decoding and bicubic resize, and at most one level apart. Decoding at a
+    reduced size (libjpeg's scaling) is faster still, but up to a hundred levels apart.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    picture = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    return _squeezed(picture, size)
 
 
-def _of_length(samples: np.ndarray[Any, np.dtype[np.int16]], n: int) -> Tensor:
-    """Return the first ``n`` samples; a shorter sound is repeated."""
-    return torch.from_numpy(np.resize(samples, n) if len(samples) < n else samples[:n].copy())
+def _squeezed(picture: Tensor, size: int) -> Tensor:
+    small = torch.nn.functional.interpolate(picture[None], size=(size, size), mode="bicubic", antialias=True)
+    return small[0].contiguous()
+
+
+def _padded(parts: Sequence[Tensor]) -> Tensor:
+    """Return tensors [B, n, ...] as one, filled with 0 to the largest n."""
+    longest = max(part.shape[1] for part in parts)
+    if all(part.shape[1] == longest for part in parts):
+        return torch.cat(list(parts))
+    rows = sum(len(part) for part in parts)
+    whole = parts[0].new_zeros((rows, longest, *parts[0].shape[2:]))
+    first = 0
+    for part in parts:
+        whole[first : first + len(part), : part.shape[1]] = part
+        first += len(part)
+    return whole

@@ -27,13 +27,12 @@ from avsl_train.augment import (
 from avsl_train.config import HEARS, AugmentConfig, DataConfig, FrontendName
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
+from avsl_train.excerpts import START_DRAWS, excerpt_samples, excerpt_start
 from avsl_train.frontends import Frontend, make_frontend
 
 INT16_SCALE = 32768.0
 CACHED_SAMPLES = 2**18
 """On a CPU a front end is given about so many samples at a time: what it makes of them fits the cache."""
-_SOUND = 1
-"""Uniform numbers of a clip that say which part of its sound is heard; they come first."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,15 @@ class Viewer:
         ``frontend`` is that of the model that hears the view; None: ``data.frontend``. So in every view.
         """
         geometry = identity(len(clips)).to(self.device)
-        start = torch.full((len(clips),), (self._clip_samples - self._samples) // 2)
-        return self._view(self._images(clips, geometry), self._wave(clips, start), geometry, frontend)
+        return self._view(self._images(clips, geometry), self._wave(clips, None), geometry, frontend)
 
     def weak(
         self, clips: Clips, config: AugmentConfig, draws: Draws, frontend: FrontendName | None = None
     ) -> View:
         """Return a weak view: crop, flip and a random part of the sound."""
-        sound, place = draws.uniform(clips.key, _SOUND + CROP_DRAWS).split_with_sizes([_SOUND, CROP_DRAWS], 1)
+        place = draws.uniform(clips.key, START_DRAWS + CROP_DRAWS)[:, START_DRAWS:]
         geometry = draw_weak(place, config).to(self.device)
-        wave = self._wave(clips, self._start(sound))
+        wave = self._wave(clips, draws)
         return self._view(self._images(clips, geometry), wave, geometry, frontend)
 
     def strong(
@@ -107,11 +105,11 @@ class Viewer:
 
         Of a waveform SpecAugment masks the span of time only, before the front end.
         """
-        parts = [_SOUND, CROP_DRAWS, COLOUR_DRAWS, MASK_DRAWS]
-        sound, place, colours, masks = draws.uniform(clips.key, sum(parts)).split_with_sizes(parts, 1)
+        parts = [START_DRAWS, CROP_DRAWS, COLOUR_DRAWS, MASK_DRAWS]
+        _, place, colours, masks = draws.uniform(clips.key, sum(parts)).split_with_sizes(parts, 1)
         geometry = draw_strong(place, config).to(self.device)
         image = change_colours(self._images(clips, geometry), config, colours)
-        wave = self._wave(clips, self._start(sound))
+        wave = self._wave(clips, draws)
         name = frontend or self.config.frontend
         if name in HEARS["soundnet"]:
             return View(image, self._features(mask_wave(wave, config, masks), name), geometry, name)
@@ -140,27 +138,16 @@ class Viewer:
         """Return the union of the boxes as a view sees it, [B, 1, S, S] in {0, 1}."""
         return rasterise(clips.boxes.to(self.device), geometry, self.config.image_size)
 
-    @property
-    def _samples(self) -> int:
-        return round(self.config.audio_s * self.config.sample_rate)
-
-    @property
-    def _clip_samples(self) -> int:
-        return round(self.config.clip_s * self.config.sample_rate)
-
-    def _start(self, u: Tensor) -> Tensor:
-        """Return the first heard sample of each clip, [B] of int64, of uniform numbers [B, 1]."""
-        room = self._clip_samples - self._samples
-        return (u[:, 0].double() * (room + 1)).long()
-
     def _images(self, clips: Clips, geometry: Geometry) -> Tensor:
-        return crop(clips.frames.to(self.device).float(), geometry, self.config.image_size).div_(255)
+        return crop(
+            clips.frames.to(self.device, non_blocking=True).float(), geometry, self.config.image_size
+        ).div_(255)
 
-    def _wave(self, clips: Clips, start: Tensor) -> Tensor:
+    def _wave(self, clips: Clips, draws: Draws | None) -> Tensor:
         """Return the heard part of every sound, [B, n] of float32 in [-1, 1]."""
-        n = self._samples
-        parts = [wave[first : first + n] for wave, first in zip(clips.waves, start.tolist(), strict=True)]
-        return torch.stack(parts).to(self.device).float().div_(INT16_SCALE)
+        start = excerpt_start(self.config, clips.key, draws)
+        sound = clips.sound(start, excerpt_samples(self.config))
+        return sound.to(self.device, non_blocking=True).float().div_(INT16_SCALE)
 
     def _features(self, wave: Tensor, name: FrontendName) -> Tensor:
         if name not in self._frontends:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from avsl_train.config import DataConfig
-from avsl_train.data import Clips, ClipSet, read_split
+from avsl_train.config import AugmentConfig, DataConfig
+from avsl_train.data import Clips, ClipSet, read_split, squeezed
+from avsl_train.draws import Draws
 from avsl_train.errors import TrainInputError
+from avsl_train.excerpts import excerpt_start
 from avsl_train.fit import read_training_clips
+from avsl_train.views import Viewer
 from tests.train.conftest import (
     BASE,
     RATE,
@@ -198,15 +204,128 @@ def test_a_grey_frame_becomes_three_channels(tmp_path: Path) -> None:
     assert ClipSet(shards_of(tmp_path, row), [row["clip_id"]], CONFIG)[0].frames.unique().tolist() == [77]
 
 
-def test_a_shard_that_rotted_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["frame", "audio"])
+@pytest.mark.parametrize("compression", ["none", "snappy"])
+def test_a_shard_that_rotted_is_told(tmp_path: Path, part: str, compression: str) -> None:
     """A flipped bit in a frame is under the page's checksum, which the stage before writes."""
-    row = make_row("rotten00000_000000", jpeg(np.zeros((40, 40, 3), np.uint8)), flac(np.zeros(RATE)), [])
-    path = tmp_path / "0000.parquet"
-    write_shard(path, [row])
-    pq.write_table(pq.read_table(path, memory_map=False), path, compression="none", write_page_checksum=True)
+    rows = [scene(0), scene(1)]
+    path = rewritten(tmp_path / "0000.parquet", rows, compression=compression)
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    column = next(column for column in columns if column.path_in_schema == f"{part}.bytes")
     content = bytearray(path.read_bytes())
-    at = content.find(row["frame"]["bytes"]) + len(row["frame"]["bytes"]) // 2
-    content[at] ^= 1
+    content[column.dictionary_page_offset + column.total_compressed_size // 3] ^= 1  # of the first frame
     path.write_bytes(content)
     with pytest.raises(TrainInputError, match=r"0000\.parquet is damaged .* delete it and make it again"):
-        ClipSet([tmp_path], [row["clip_id"]], CONFIG)
+        ClipSet([tmp_path], [row["clip_id"] for row in rows], uncached())[1]
+
+
+def rewritten(path: Path, rows: list[dict[str, Any]], **options: Any) -> Path:
+    """Write rows as the stage before does: uncompressed and with checksums, unless told otherwise."""
+    write_shard(path, rows)
+    table = pq.read_table(path, memory_map=False)
+    pq.write_table(table, path, **{"compression": "none", "write_page_checksum": True, **options})
+    return path
+
+
+def same(first: Clips, second: Clips) -> bool:
+    parts = ("index", "frames", "waves", "boxes", "key")
+    return all(torch.equal(getattr(first, part), getattr(second, part)) for part in parts)
+
+
+@pytest.mark.parametrize("options", [{"row_group_size": 3}, {"data_page_size": 1}, {"use_dictionary": False}])
+def test_every_way_of_storing_gives_the_same_clips(tmp_path: Path, options: dict[str, Any]) -> None:
+    rows = [make_row("failed00000_000000", reason="gone"), *map(scene, range(7))]
+    ids = [row["clip_id"] for row in rows[1:]]
+    plain = ClipSet([rewritten(tmp_path / "a/0.parquet", rows, **options).parent], ids, uncached())
+    packed = ClipSet(shards_of(tmp_path / "b", *rows), ids, uncached())
+    order = torch.tensor([6, 2, 0, 5, 1, 4, 3])
+    assert same(plain.batch(order), packed.batch(order))
+
+
+def test_a_frame_is_that_of_pillow_within_one_level(tmp_path: Path) -> None:
+    rows = [scene(number) for number in range(3)]
+    clips = ClipSet(shards_of(tmp_path, *rows), [row["clip_id"] for row in rows], uncached())
+    for position in range(3):
+        image, samples = clips.stored(position)
+        assert image.size == (60, 44)
+        side = (CONFIG.frame_size, CONFIG.frame_size)
+        wanted = np.array(image.resize(side, Image.Resampling.BICUBIC)).transpose(2, 0, 1).astype(int)
+        assert np.abs(clips[position].frames[0].numpy() - wanted).max() <= 1
+        assert torch.equal(clips[position].frames[0], squeezed(image, CONFIG.frame_size))
+        assert torch.equal(clips[position].waves[0], torch.from_numpy(samples))
+
+
+@pytest.mark.parametrize("seconds", [1.0, 0.3, 2.5])
+def test_only_what_views_hear_is_decoded_and_it_is_the_same(tmp_path: Path, seconds: float) -> None:
+    """Of sounds as long as a clip, of one that is repeated and of one that is cut."""
+    wave = np.random.default_rng(0).integers(-9000, 9000, round(seconds * RATE)).astype(np.int16)
+    rows = [{**scene(number), "audio": {"bytes": flac(wave), "path": None}} for number in range(6)]
+    clips = ClipSet(shards_of(tmp_path, *rows), [row["clip_id"] for row in rows], uncached(audio_s=0.25))
+    whole, every = clips.batch(torch.arange(6)), torch.arange(6)
+    assert whole.waves.shape == (6, RATE)
+    a, b = Draws(0, "strong", "a", 1), Draws(0, "strong", "b", 1)
+    for heard in ((a,), (b,), (a, b), (None,)):
+        part = clips.batch(every, heard)
+        assert part.waves.shape[1] < RATE
+        for draws in heard:
+            start = excerpt_start(clips.config, part.key, draws)
+            assert torch.equal(part.sound(start, RATE // 4), whole.sound(start, RATE // 4))
+    part = clips.batch(every, (a,))
+    with pytest.raises(ValueError, match="a view needs samples that were not decoded"):
+        part.sound(excerpt_start(clips.config, part.key, b), RATE // 4)
+    joined = Clips.join([part, whole])
+    start = excerpt_start(clips.config, joined.key, a)
+    assert torch.equal(joined.sound(start, RATE // 4)[:6], joined.sound(start, RATE // 4)[6:])
+    with pytest.raises(ValueError, match="not decoded"):
+        joined.sound(torch.zeros(12, dtype=torch.int64), RATE)
+
+
+def test_views_of_clips_that_were_loaded_for_them_are_the_same(world: World) -> None:
+    clips, draws = ClipSet([world.shards], world.unlabeled, uncached()), Draws(0, "weak", 2)
+    viewer, index = Viewer(CONFIG, torch.device("cpu")), torch.arange(5)
+    whole, part = clips.batch(index), clips.batch(index, (draws, None))
+    for first, second in (
+        (viewer.weak(whole, AugmentConfig(), draws), viewer.weak(part, AugmentConfig(), draws)),
+        (viewer.strong(whole, AugmentConfig(), draws), viewer.strong(part, AugmentConfig(), draws)),
+        (viewer.plain(whole), viewer.plain(part)),
+    ):
+        assert torch.equal(first.spectrogram, second.spectrogram)
+        assert torch.equal(first.image, second.image)
+
+
+@pytest.mark.parametrize("config", [CONFIG, uncached(), uncached(workers=1)])
+def test_ranks_share_a_sweep(world: World, config: DataConfig) -> None:
+    clips = ClipSet([world.shards], world.unlabeled, config)
+    found = [[batch.index.tolist() for batch in clips.in_order(3, rank, 3)] for rank in range(3)]
+    assert found == [[[0, 3, 6], [9]], [[1, 4, 7]], [[2, 5, 8]]]
+    assert list(clips.in_order(3, 11, 12)) == []
+
+
+def test_a_pass_can_begin_while_another_is_under_way_and_processes_stay(world: World) -> None:
+    clips = ClipSet([world.shards], world.unlabeled, uncached(workers=1))
+    whole = clips.batch(torch.arange(len(clips)))
+    before = set(multiprocessing.active_children())
+    for _ in range(3):
+        for batch in clips.in_order(4):
+            assert same(batch, whole[batch.index])
+            for inner in clips.in_order(5):
+                assert same(inner, whole[inner.index])
+    ours = set(multiprocessing.active_children()) - before
+    assert len(ours) == 2  # one for each of the two passes at a time
+    clips.close()
+    assert not any(process.is_alive() for process in ours)
+
+
+def test_a_process_that_was_killed_is_one_clear_message(world: World) -> None:
+    clips = ClipSet([world.shards], world.unlabeled, uncached(workers=1))
+    before = set(multiprocessing.active_children())
+    batches = clips.batches([torch.tensor([number % 10]) for number in range(200)])
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(
+        TrainInputError, match=r"^a process that decodes clips was killed, .* lower data\.workers"
+    ):
+        list(batches)

@@ -1,0 +1,184 @@
+"""Rows of shards: what is known of each clip, and the bytes of its frame and sound, one clip at a time.
+
+Shards are the Parquet files of ``avsl-data preprocess``. Frames and sounds are read where they lie
+(`parquet_values`); of a shard that was written again by something that compresses, a whole row group is
+decoded for each clip, which is slower.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from avsl_train.errors import TrainInputError
+from avsl_train.parquet_values import Chunk, MappedFile, NotPlainError, chunk_of
+
+logger = logging.getLogger(__name__)
+
+FACTS: Final = ("clip_id", "boxes", "status", "reason")
+MEDIA: Final = ("frame", "audio")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group of a shard, and where its frames and sounds lie; None: not as plain bytes."""
+
+    file: Path
+    number: int
+    rows: int
+    chunks: tuple[Chunk | None, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a clip without its frame and sound, and where these lie."""
+
+    boxes: list[list[float]] | None
+    status: str
+    reason: str | None
+    group: Group
+    offset: int
+
+    @property
+    def place(self) -> tuple[Path, int, int]:
+        """What to sort by to read in the order of the files."""
+        return self.group.file, self.group.number, self.offset
+
+    def why_excluded(self, need_boxes: bool) -> str:
+        """Return why the clip cannot be used, or an empty string."""
+        if self.status != "ok":
+            return str(self.reason)
+        return "no boxes" if need_boxes and not self.boxes else ""
+
+
+def read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, Row]:
+    """Return the rows of some clips, without frames and sounds: of 144,000 clips these are 25 GB.
+
+    Raises
+    ------
+    TrainInputError
+        A folder has no shards, or one cannot be read.
+    """
+    rows: dict[str, Row] = {}
+    for folder in shards:
+        files = sorted(folder.glob("*.parquet"))
+        if not files:
+            raise TrainInputError(f"no shards (*.parquet) in {folder}: make them with `avsl-data preprocess`")
+        for file in files:
+            try:
+                for clip_id, row in _rows_of(file):
+                    known = rows.get(clip_id)
+                    if clip_id in ids and (known is None or (known.status != "ok" and row.status == "ok")):
+                        rows[clip_id] = row
+            except (OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise TrainInputError(
+                    f"cannot read the shard {file}: {reason}; delete it and make it again"
+                ) from error
+    return rows
+
+
+def _rows_of(file: Path) -> Iterator[tuple[str, Row]]:
+    """Yield the clip ids and rows of one shard."""
+    with pq.ParquetFile(file) as parquet:
+        metadata = parquet.metadata
+        for number in range(parquet.num_row_groups):
+            facts = parquet.read_row_group(number, columns=list(FACTS)).to_pylist()
+            chunks = tuple(chunk_of(metadata, number, f"{name}.bytes") for name in MEDIA)
+            group = Group(file, number, len(facts), chunks)
+            for offset, fact in enumerate(facts):
+                yield fact["clip_id"], Row(fact["boxes"], fact["status"], fact["reason"], group, offset)
+
+
+class MediaReader:
+    """The stored frames and sounds of some rows.
+
+    A page's checksum is checked by the first process that reads of it; which ones are done is known to all
+    processes that were started with this reader.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self._first: dict[Group, int] = {}
+        total = 0
+        for row in rows:
+            if row.group not in self._first:
+                self._first[row.group] = total
+                total += row.group.rows
+        self._checked = torch.zeros((total, len(MEDIA)), dtype=torch.bool)
+        self._checked.share_memory_()  # type: ignore[no-untyped-call]
+        self.close()
+
+    def close(self) -> None:
+        """Forget open files."""
+        self._mapped: dict[Path, MappedFile] = {}
+        self._parquet: dict[Path, pq.ParquetFile] = {}
+        self._table: tuple[Group, pa.Table] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind: a worker opens its own."""
+        return {**self.__dict__, "_mapped": {}, "_parquet": {}, "_table": None}
+
+    def read(self, position: int) -> tuple[bytes, bytes]:
+        """Return the files of the frame and of the sound of a row.
+
+        Raises
+        ------
+        TrainInputError
+            The shard is damaged.
+        """
+        row = self.rows[position]
+        try:
+            frame, sound = (self._value(row, number) for number in range(len(MEDIA)))
+        except (OSError, ValueError, pa.ArrowException) as error:  # Arrow's wrong checksum is an OSError
+            reason = str(error).strip().splitlines()[0]
+            raise TrainInputError(
+                f"the shard {row.group.file} is damaged ({reason}); delete it and make it again"
+            ) from error
+        return frame, sound
+
+    def _value(self, row: Row, number: int) -> bytes:
+        group, chunk = row.group, row.group.chunks[number]
+        if chunk is not None:
+            try:
+                return self._plain_value(row, chunk, number)
+            except NotPlainError as error:
+                logger.debug("%s: %s", group.file, error)
+        if self._table is None or self._table[0] != group:
+            if group.file not in self._parquet:
+                self._parquet[group.file] = pq.ParquetFile(group.file, page_checksum_verification=True)
+            self._table = group, self._parquet[group.file].read_row_group(group.number, columns=list(MEDIA))
+        value: bytes | None = self._table[1][MEDIA[number]][row.offset].as_py()["bytes"]
+        if value is None:
+            raise ValueError(f"row {row.offset} of row group {group.number} has no {MEDIA[number]}")
+        return value
+
+    def _plain_value(self, row: Row, chunk: Chunk, number: int) -> bytes:
+        group = row.group
+        if group.file not in self._mapped:
+            self._mapped[group.file] = MappedFile(group.file)
+        mapped = self._mapped[group.file]
+        values = mapped.values(chunk)
+        first = self._first[group]
+        if not self._checked[first + row.offset, number]:
+            page, rows = values.page_of(row.offset)
+            mapped.check(page)
+            if values.dictionary is not None:
+                mapped.check(values.dictionary)
+            self._checked[first + rows.start : first + rows.stop, number] = True
+        place = values.places[row.offset]
+        if place is None:
+            raise ValueError(f"row {row.offset} of row group {group.number} has no {MEDIA[number]}")
+        return mapped.read(place)
