@@ -142,7 +142,7 @@ class ContrastiveBase:
         if self.settings.contrastive != "slavc":
             return added
         self.target = {student: teacher for teacher, student in teachers.items()}
-        for name in models.keys() - self.target.keys():
+        for name in sorted(models.keys() - self.target.keys()):  # processes must agree on the order
             self.target[name] = momentum = f"momentum_{name}"
             self.momentum[momentum] = name
             added[momentum] = copy.deepcopy(models[name])
