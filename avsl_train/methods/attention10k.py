@@ -10,14 +10,15 @@ Shape letters: B clips, h = w side of the map, A channels of a sound.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from avsl_train import published
 from avsl_train.data import Clips
-from avsl_train.distributed import rank, total, world_size
+from avsl_train.distributed import gather_rows, total, world_size
 from avsl_train.draws import Draws
 from avsl_train.encoders.soundnet import SoundNet
 from avsl_train.losses.l2l import Heard, triplet
@@ -26,6 +27,15 @@ from avsl_train.methods.method import Batch
 from avsl_train.methods.self_supervised import SelfSupervised, image_of
 from avsl_train.published_localizers import Attending
 from avsl_train.views import View, rasterise
+
+NOBODY: Final = torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class ContrastedView(View):
+    """A view, and where among the clips of all processes the negative of each clip is, [B] of int64."""
+
+    other: Tensor = NOBODY
 
 
 class Attention10k(SelfSupervised[Attention10kConfig]):
@@ -62,18 +72,25 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
         """Return the weighted terms ``triplet`` and, of the labelled clips, ``sup``."""
         if not uses_labels(self.settings):
             return super().losses(batch, step)
-        views = self.views(batch.clips, step)
-        heard, sound = self.attend(views[0])
-        truth = rasterise(batch.clips.boxes.to(sound.device), views[0].geometry, heard.attention.shape[-1])
+        (view,) = self.views(batch.clips, step)
+        heard, sound = self.attend(view)
+        truth = rasterise(batch.clips.boxes.to(sound.device), view.geometry, heard.attention.shape[-1])
         labeled = batch.labeled.to(sound.device)
         return {
-            "triplet": self.triplet(heard, sound, step),
+            "triplet": self.triplet(heard, sound, view),
             "sup": self.settings.lambda_sup * self.likelihood(heard.attention, truth, labeled),
         }
 
+    def views(self, clips: Clips, step: int) -> tuple[View, ...]:
+        """Return one view, which knows whose sound is its clips' negative [ours]."""
+        view = self.view(clips, self.draws("self", step))
+        keys = gather_rows(clips.key) if self.config.optim.gather else clips.key
+        return (ContrastedView(**vars(view), other=others(clips.key, keys, self.draws("other", step))),)
+
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return the term ``triplet``."""
-        return {"triplet": self.triplet(*self.attend(views[0]), step)}
+        del step
+        return {"triplet": self.triplet(*self.attend(views[0]), views[0])}
 
     def attend(self, view: View) -> tuple[Heard, Tensor]:
         """Return the attention of a view's sounds to its frames, and the sounds' vectors, [B, A]."""
@@ -86,14 +103,10 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
             heard: Heard = network(image_of(view), sound)
         return Heard(heard.attention.float(), heard.embedding.float()), sound.float()
 
-    def triplet(self, heard: Heard, sound: Tensor, step: int) -> Tensor:
-        """Return the triplet loss against a random other sound of the batch [negative: ours]."""
-        sounds = self.gathered(sound)
-        first = rank() * len(sound) if len(sounds) > len(sound) else 0
-        own = torch.arange(first, first + len(sound))
-        # a clip's place in the batch is its key here: the same draw whichever process has it
-        ahead = 1 + (self.draws("negative", step).uniform(own, 1)[:, 0] * (len(sounds) - 1)).long()
-        return triplet(heard.embedding, sound, sounds[(own + ahead) % len(sounds)])
+    def triplet(self, heard: Heard, sound: Tensor, view: View) -> Tensor:
+        """Return the triplet loss against the other sounds that a view knows."""
+        assert isinstance(view, ContrastedView)
+        return triplet(heard.embedding, sound, self.gathered(sound)[view.other.to(sound.device)])
 
     def likelihood(self, attention: Tensor, truth: Tensor, labeled: Tensor) -> Tensor:
         """Return the mean of -sum_p truth(p) log attention(p), over the clips that ``sup_mean`` names."""
@@ -105,3 +118,19 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
     def localize(self, view: View) -> Tensor:
         """Return the published map, the attention, [B, 1, h, w]; it sums to 1."""
         return self.attend(view)[0].attention
+
+
+def others(own: Tensor, every: Tensor, draws: Draws) -> Tensor:
+    """Return the place of a random other clip for each clip, [B] of int64, whichever process has which clip.
+
+    Parameters
+    ----------
+    own, every : Tensor [B] and [N] of int64
+        Keys of this process's clips and of those of all processes, in the order of their features.
+    draws
+        Say how far ahead the other one is, in the order of the keys.
+    """
+    order = every.argsort()
+    place = torch.searchsorted(every[order], own)
+    ahead = 1 + (draws.uniform(own, 1)[:, 0] * (len(every) - 1)).long()
+    return order[(place + ahead) % len(every)]
