@@ -111,6 +111,7 @@ class FNACConfig(SelfConfig):
     """FNAC: what is alike within a modality is no negative across them."""
 
     name: Literal["fnac"]
+    tau: PositiveFloat = Field(0.03, description="Temperature of all four terms [code].")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.9, description="Share of the visual features that are dropped out [code]."
     )

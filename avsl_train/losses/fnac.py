@@ -51,34 +51,34 @@ class FNACTerms:
     visual_suppression: Tensor
 
 
-def adjacency_logits(features: Tensor) -> Tensor:
-    """Return <x_i, x_j> / .03 of features [B, C]; its row-wise softmax tells which clips are alike.
+def adjacency_logits(features: Tensor, tau: float = TAU) -> Tensor:
+    """Return <x_i, x_j> / tau of features [B, C]; its row-wise softmax tells which clips are alike.
 
     The features are taken as they are: means of unit vectors are not brought to unit length again [code].
     """
-    return features @ features.T / TAU
+    return features @ features.T / tau
 
 
-def normalized_map(visual: Tensor, audio: Tensor) -> Tensor:
+def normalized_map(visual: Tensor, audio: Tensor, tau: float = TAU) -> Tensor:
     """Return m_i = (s - min s) / (max s - min s + 1e-5) over the positions of each clip, [B, 1, h, w] [code].
 
-    s = S_ii / .03.
+    s = S_ii / tau.
     """
-    own = own_similarity(visual, audio) / TAU
+    own = own_similarity(visual, audio) / tau
     lowest, highest = own.amin((2, 3), keepdim=True), own.amax((2, 3), keepdim=True)
     return (own - lowest) / (highest - lowest + EPSILON)
 
 
-def foreground(visual: Tensor, audio: Tensor) -> Tensor:
+def foreground(visual: Tensor, audio: Tensor, tau: float = TAU) -> Tensor:
     """Return F_i = mean over all h w positions of v_i(p) [m_i(p) > .6], [B, C] [code].
 
     The sum is divided by all positions, not by those of the foreground. No gradient flows through the
     choice of positions.
     """
-    return (visual * (normalized_map(visual, audio) > FOREGROUND)).mean((2, 3))
+    return (visual * (normalized_map(visual, audio, tau) > FOREGROUND)).mean((2, 3))
 
 
-def fnac_terms(visual: Tensor, audio: Tensor) -> FNACTerms:
+def fnac_terms(visual: Tensor, audio: Tensor, tau: float = TAU) -> FNACTerms:
     """Return the terms of FNAC's loss [code].
 
     Q = softmax of the rows of L (`ezvsl.instance_logits`), A, f and V the softmax of the rows of
@@ -91,12 +91,14 @@ def fnac_terms(visual: Tensor, audio: Tensor) -> FNACTerms:
         Unit vectors.
     audio : Tensor [B, C]
         Unit vectors.
+    tau
+        Temperature, .03 [code].
     """
-    logits = instance_logits(visual, audio)  # [B, B]
+    logits = instance_logits(visual, audio, tau)  # [B, B]
     cross = logits.softmax(1)
-    by_sound = adjacency_logits(audio).softmax(1)
-    by_frame = adjacency_logits(visual.mean((2, 3))).softmax(1)
-    by_foreground = adjacency_logits(foreground(visual, audio)).softmax(1)
+    by_sound = adjacency_logits(audio, tau).softmax(1)
+    by_frame = adjacency_logits(visual.mean((2, 3)), tau).softmax(1)
+    by_foreground = adjacency_logits(foreground(visual, audio, tau), tau).softmax(1)
     return FNACTerms(
         contrastive=diagonal_cross_entropy(logits) + diagonal_cross_entropy(logits.T),
         audio_suppression=(by_sound - cross).abs().mean(),

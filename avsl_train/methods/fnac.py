@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from avsl_train import published
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
-from avsl_train.losses.ezvsl import TAU
 from avsl_train.losses.fnac import fnac_terms
 from avsl_train.method_config_self import FNACConfig
 from avsl_train.methods.self_supervised import SelfSupervised
@@ -42,7 +41,7 @@ class FNAC(SelfSupervised[FNACConfig]):
 
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return ``con`` and, after warm-up, ``audio`` (l1), ``foreground`` (l2) and ``visual`` (l3)."""
-        found = fnac_terms(*self.together(self.features(views[0])))
+        found = fnac_terms(*self.together(self.features(views[0])), self.settings.tau)
         terms = {"con": found.contrastive}
         if self.epoch(step) >= self.settings.warmup_epochs:
             terms["audio"] = found.audio_suppression
@@ -57,4 +56,4 @@ class FNAC(SelfSupervised[FNACConfig]):
 
     def localize(self, view: View) -> Tensor:
         """Return the published map, cosine / tau, [B, 1, h, w]."""
-        return self.features(view).own / TAU
+        return self.features(view).own / self.settings.tau
