@@ -192,7 +192,8 @@ def read_clip(
                         if isinstance(frame, av.AudioFrame):
                             sound.add(frame)
             samples = sound.finish()
-            times_s = tuple(times(float(shown.finish()[1] - origin)))
+            shown.finish()
+            times_s = tuple(times(float(shown.end - origin)))
             pictures, rotation = _pictures(
                 container, video, shown, times_s, short_side, origin, times_s[0] if flow else None
             )
@@ -269,14 +270,13 @@ def _pictures(
     flow_of: float | None,
 ) -> tuple[tuple[Picture | None, ...], int]:
     """Return the pictures of some times, that of one with its flow, and by how much they are turned."""
-    _, end = shown.finish()
     reader = Reader(container, video, shown)
     found: dict[float, Picture | None] = {}
     rotation = 0
     for time in sorted(set(times_s)):
         at = Fraction(round(time * _US_PER_S), _US_PER_S) + origin
         found[time] = None
-        if at < end and (frame := reader.last_before(at + HALF_TICK_S)) is not None:
+        if at < shown.end and (frame := reader.last_before(at + HALF_TICK_S)) is not None:
             rotation = frame.rotation
             picture = _picture(frame, _pixel_aspect(video), short_side, origin)
             if time == flow_of and not shown.is_still:
@@ -319,14 +319,14 @@ def _facts(
     sound: _Sound,
     rotation: int,
 ) -> SourceFacts:
-    begins, end = shown.finish()
-    gaps = sorted(after - before for before, after in pairwise(begins))
-    median = gaps[len(gaps) // 2] if gaps else Fraction(0)
+    begins = shown.begins
+    gaps = sorted(after - before for before, after in pairwise(shown.stamps))
+    median = gaps[len(gaps) // 2] if gaps else 0
     span = begins[-1] - begins[0]
     return SourceFacts(
         fps=float((len(begins) - 1) / span) if span else float(video.average_rate or 0),
         variable_fps=bool(gaps) and _differs(gaps[0], median) | _differs(gaps[-1], median),
-        video_s=float(end - begins[0]),
+        video_s=float(shown.end - begins[0]),
         audio_s=sound.decoded_s,
         audio_start_s=(sound.start_s or 0.0) - float(begins[0]),
         video_codec=video.codec_context.name,
@@ -343,5 +343,5 @@ def _facts(
     )
 
 
-def _differs(gap: Fraction, median: Fraction) -> bool:
+def _differs(gap: int, median: int) -> bool:
     return abs(gap - median) > Fraction(VARIABLE_SHARE) * median

@@ -30,8 +30,12 @@ class Shown:
 
     Attributes
     ----------
-    keys
-        Beginnings of the key frames.
+    stamps
+        When the pictures begin, in order, in units of ``base`` seconds.
+    begins, keys
+        When the pictures and the key frames begin, in order, in seconds of the stream.
+    end
+        Of the last picture, in seconds of the stream.
     has_all_times
         Whether every packet says when it is shown.
     is_still
@@ -39,11 +43,16 @@ class Shown:
     """
 
     def __init__(self) -> None:
-        self._spans: list[tuple[Fraction, Fraction]] = []
-        self._first: bytes | None = None
-        self.has_all_times = True
+        self.stamps: list[int] = []
+        self.base = Fraction(1)
+        self.begins: list[Fraction] = []
         self.keys: list[Fraction] = []
+        self.end = Fraction(0)
+        self.has_all_times = True
         self.is_still = True
+        self._key_stamps: list[int] = []
+        self._last = (0, 0)
+        self._first: bytes | None = None
 
     def note(self, packet: av.Packet[Any]) -> None:
         """Note a packet's time stamps."""
@@ -54,23 +63,31 @@ class Shown:
             content = bytes(packet)
             self.is_still = self._first in {None, content}
             self._first = content
-        begin = stamp * packet.time_base
+            self.base = packet.time_base
+        span = (stamp, packet.duration or 0)
+        self._last = max(self._last, span) if self.stamps else span
         self.has_all_times &= packet.pts is not None
-        self._spans.append((begin, (packet.duration or 0) * packet.time_base))
+        self.stamps.append(stamp)
         if packet.is_keyframe:
-            self.keys.append(begin)
+            self._key_stamps.append(stamp)
 
-    def finish(self) -> tuple[list[Fraction], Fraction]:
-        """Return the beginnings in order, and the end of the last picture."""
-        self._spans.sort()
-        self.keys.sort()
-        begins = [begin for begin, _ in self._spans]
-        if not begins:
+    def finish(self) -> None:
+        """Put the pictures in order, after the last packet.
+
+        Raises
+        ------
+        BadMediaError
+            ``no_video`` if there was none.
+        """
+        if not self.stamps:
             raise BadMediaError("no_video", "the video stream holds no picture")
-        longest = self._spans[-1][1]
-        if not longest and len(begins) > 1:
-            longest = begins[-1] - begins[-2]
-        return begins, begins[-1] + longest
+        self.stamps.sort()
+        self.begins = [stamp * self.base for stamp in self.stamps]
+        self.keys = [stamp * self.base for stamp in sorted(self._key_stamps)]
+        begin, longest = self._last
+        if not longest and len(self.stamps) > 1:
+            longest = begin - self.stamps[-2]
+        self.end = (begin + longest) * self.base
 
 
 class Reader:
@@ -78,9 +95,9 @@ class Reader:
 
     def __init__(self, container: av.container.InputContainer, video: av.VideoStream, shown: Shown) -> None:
         self._container, self._video, self._keys = container, video, shown.keys
-        self._begins, _ = shown.finish()
+        self._stamps, self._begins = shown.stamps, shown.begins
         self._skips = shown.has_all_times and video.codec_context.name in SKIPPING
-        self._all_from = self._begins[0]
+        self._all_from = shown.stamps[0]
         self._frames: Iterator[av.VideoFrame] | None = None
         self._now: av.VideoFrame | None = None
         self._next: av.VideoFrame | None = None
@@ -91,7 +108,7 @@ class Reader:
         Limits must not decrease from call to call.
         """
         wanted = bisect_left(self._begins, limit) - 1
-        self._all_from = self._begins[max(0, wanted - DECODED_BEFORE)]
+        self._all_from = self._stamps[max(0, wanted - DECODED_BEFORE)]
         index = bisect_right(self._keys, limit - Fraction(1, _US_PER_S)) - 1
         key = self._keys[index] if index >= 0 else None
         ahead = self._next
@@ -125,11 +142,12 @@ class Reader:
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Yield the pictures from here on, but of those far before the wanted one only what others need."""
-        codec = self._video.codec_context
+        codec, skipping = self._video.codec_context, None
         for packet in self._container.demux(self._video):
-            if self._skips:
-                early = packet.pts is not None and packet.pts * packet.time_base < self._all_from
+            early = self._skips and packet.pts is not None and packet.pts < self._all_from
+            if early is not skipping:
                 codec.skip_frame = "NONREF" if early else "DEFAULT"
+                skipping = early
             yield from packet.decode()
 
     def _step(self) -> None:
