@@ -12,6 +12,7 @@ from types import FrameType
 from avsl_train.cli import PROGRAM
 from avsl_train.cli_fit import add_fit
 from avsl_train.cli_localize import add_localize
+from avsl_train.cli_model import add_export, add_import
 from avsl_train.cli_predict import add_predict
 from avsl_train.cli_resolve import add_resolve
 from avsl_train.errors import TrainInputError
@@ -21,6 +22,7 @@ EXAMPLES = """examples:
       --split data/demo/splits/demo-semi.parquet --seed 0 --out runs/demo/xpl/seed0
   avsl-train predict --checkpoint runs/demo/xpl/seed0/checkpoint.pt --shards data/demo/shards \\
       --clips data/demo/splits/demo-semi.parquet:heard,unheard --out predictions.npz
+  avsl-train localize video.mp4 --checkpoint runs/demo/xpl/seed0/checkpoint.pt --out overlay.mp4
 """
 
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"{PROGRAM}: stopped; {args.stopped}", file=sys.stderr)
         return 130
     return 0
 
@@ -49,7 +51,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Train localizers and predict heatmaps.",
+        description="Train localizers, predict heatmaps, and use trained models.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     add_fit(commands)
     add_predict(commands)
     add_localize(commands)
+    add_export(commands)
+    add_import(commands)
     return parser
 
 

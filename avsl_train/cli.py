@@ -43,7 +43,7 @@ def add_command(
         epilog=f"example:\n  {PROGRAM} {name} {example}" if example else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sub.set_defaults(run=run)
+    sub.set_defaults(run=run, stopped="no file is left half written")
     return sub
 
 

@@ -18,6 +18,7 @@ OVERRIDES = {
 def add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
     """Declare the command ``fit``."""
     sub = add_command(commands, "fit", _fit, "train, or go on with a training that was stopped")
+    sub.set_defaults(stopped="the same command goes on from the last checkpoint")
     sub.add_argument("--config", type=Path, required=True, help="a configuration as `resolve` writes it")
     add_shards(sub)
     sub.add_argument("--split", type=Path, required=True, help="split with the subsets labeled and unlabeled")

@@ -19,20 +19,21 @@ from PIL import Image
 from torch import Tensor, nn
 
 from avsl_train.checkpoint import file_digest
+from avsl_train.engine import choose_device
 from avsl_train.errors import TrainInputError
-from avsl_train.fit import choose_device
 from avsl_train.frontends import published
 from avsl_train.inputs import Int16
-from avsl_train.model import COSINE, COSINE_TAU, WHOLE, Region, Values
+from avsl_train.model import COSINE, WHOLE, Region, Values, cosine_over
 from avsl_train.published import SOURCES, images
 from avsl_train.published.checkpoints import without_prefix
-from avsl_train.stored import StoredModel, write_imported
+from avsl_train.published.two_streams import TAU
+from avsl_train.stored import StoredModel, is_ours, write_imported
 from avsl_train.weights import State, load_state, read_state
 
 IMPORTS: Final[dict[str, tuple[Values, float]]] = {
-    "ezvsl": (COSINE_TAU, 3.0),
-    "slavc": (COSINE_TAU, 3.0),
-    "fnac": (COSINE_TAU, 3.0),
+    "ezvsl": (cosine_over(TAU), 3.0),
+    "slavc": (cosine_over(TAU), 3.0),
+    "fnac": (cosine_over(TAU), 3.0),
     "lvs": (COSINE, 10.0),
     "ssltie": (COSINE, 10.0),
     "alignment": (COSINE, 10.0),
@@ -62,6 +63,8 @@ def import_published(name: str, path: Path, out: Path) -> StoredModel:
     source = _source(name)
     if not path.is_file():
         raise TrainInputError(f"no file {path}: the checkpoints of {name} are {source.files}")
+    if is_ours(path):
+        raise TrainInputError(f"{path} is a checkpoint of avsl-train already: use it as it is")
     state = without_prefix(read_state(path, name), source.prefix)
     try:
         network = _network(name, state, str(path))

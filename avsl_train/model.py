@@ -33,7 +33,7 @@ class Values:
     Parameters
     ----------
     name
-        ``probability``, ``cosine`` or ``cosine/0.03``.
+        ``probability``, ``cosine``, ``cosine/TAU`` such as ``cosine/0.03``, or ``attention`` (sum 1).
     low, high
         Their bounds.
     """
@@ -48,10 +48,20 @@ class Values:
         return {"values": self.name, "value_range": [self.low, self.high]}
 
 
-TAU: Final = 0.03
 PROBABILITY: Final = Values("probability", 0.0, 1.0)
 COSINE: Final = Values("cosine", -1.0, 1.0)
-COSINE_TAU: Final = Values("cosine/0.03", -1 / TAU, 1 / TAU)
+ATTENTION: Final = Values("attention", 0.0, 1.0)
+
+
+def cosine_over(tau: float) -> Values:
+    """Return what maps of cosine / tau hold.
+
+    Examples
+    --------
+    >>> cosine_over(0.05)
+    Values(name='cosine/0.05', low=-20.0, high=20.0)
+    """
+    return Values(f"cosine/{tau:g}", -1 / tau, 1 / tau)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Model:
     method : str
         Name of the method.
     values : Values
-        What a map holds: probabilities in [0, 1], or a published method's cosines.
+        What a map holds: probabilities in [0, 1], or what a published method's map holds.
     sample_rate : int
         Samples per second at which the model hears; other rates are changed to it.
     window_s : float

@@ -9,6 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from PIL import Image
+
 from avsl_train.checkpoint import file_digest
 from avsl_train.errors import TrainInputError
 from avsl_train.model import Model
@@ -30,12 +33,13 @@ heatmap = model.localize(frame, waveform, sample_rate=44100)  # [H, W] of the fr
 avsl-train localize video.mp4 --checkpoint {place} --out overlay.mp4
 ```"""
 
+RANKED: Final = (
+    "only larger and smaller mean something, and the protocols that rank pixels or stretch each map apply"
+)
 MEANING: Final = {
     "probability": "the probability that a place sounds, in [0, 1]; 0.5 is a threshold with a meaning",
-    "cosine": "a cosine similarity in [-1, 1]: only larger and smaller mean something, and the protocols "
-    "that rank pixels or stretch each map apply",
-    "cosine/0.03": "a cosine similarity divided by 0.03, as the authors' code gives it: only larger and "
-    "smaller mean something, and the protocols that rank pixels or stretch each map apply",
+    "cosine": f"a cosine similarity in [-1, 1]: {RANKED}",
+    "attention": f"a share of the attention, which sums to 1 over the map: {RANKED}",
 }
 
 LIMITS: Final = """\
@@ -140,7 +144,7 @@ def read_run(checkpoint: Path) -> dict[str, Any] | None:
     return record
 
 
-def write_card(model: StoredModel, use: Model, facts: CardFacts, cells: tuple[int, int]) -> str:
+def write_card(model: StoredModel, use: Model, facts: CardFacts) -> str:
     """Return the card's text.
 
     Parameters
@@ -149,9 +153,8 @@ def write_card(model: StoredModel, use: Model, facts: CardFacts, cells: tuple[in
         The model, and the same loaded.
     facts
         What they do not tell.
-    cells
-        Height and width of a map.
     """
+    cells = _cells(use)
     parts = [
         f"# {facts.name}",
         _summary(model, use, cells),
@@ -163,7 +166,7 @@ def write_card(model: StoredModel, use: Model, facts: CardFacts, cells: tuple[in
         "## Training",
         *_training(model, facts),
         "## Limits",
-        LIMITS.format(cells=f"{cells[0]} x {cells[1]}"),
+        LIMITS.format(cells=cells),
         "## Licence",
         _licence(facts, model),
     ]
@@ -192,11 +195,21 @@ def _front_matter(model: StoredModel, facts: CardFacts) -> Iterator[str]:
             yield f"    - {{type: {json.dumps(name)}, value: {100 * value:.2f}, name: {label}}}"
 
 
-def _summary(model: StoredModel, use: Model, cells: tuple[int, int]) -> str:
+def _cells(use: Model) -> str:
+    """Return height and width of a map, by looking."""
+    try:
+        found = use.localize(Image.new("RGB", (32, 32)), np.zeros(1, np.int16), sample_rate=16000, size="map")
+    except TrainInputError:
+        return "a few"  # htf, which needs optical flow
+    return f"{found.shape[0]} x {found.shape[1]}"
+
+
+def _summary(model: StoredModel, use: Model, cells: str) -> str:
+    over_tau = f"a cosine similarity divided by a temperature, {use.values.name}: {RANKED}"
     return (
         f"Where in a frame does its sound come from? A model of the method `{model.method}`: frame and "
-        f"{use.window_s:g} s of sound in, a map of {cells[0]} x {cells[1]} values out. A value is "
-        f"{MEANING[use.values.name]}."
+        f"{use.window_s:g} s of sound in, a map of {cells} values out. A value is "
+        f"{MEANING.get(use.values.name, over_tau)}."
     )
 
 

@@ -23,6 +23,7 @@ from avsl_train.import_published import PublishedNetwork
 from avsl_train.load import open_network
 from avsl_train.methods.method import Method, predicting
 from avsl_train.model import Float32
+from avsl_train.ogl import Guidance, make_prior, write_guidance
 from avsl_train.stored import of_checkpoint
 from avsl_train.trained import TrainedNetwork, build_method
 
@@ -100,7 +101,12 @@ def clips_for(
 
 
 def write_predictions(
-    checkpoint: str | Path, shards: Sequence[Path], ids: Sequence[str], out: Path, which: str | None
+    checkpoint: str | Path,
+    shards: Sequence[Path],
+    ids: Sequence[str],
+    out: Path,
+    which: str | None,
+    guidance: Guidance | None = None,
 ) -> None:
     """Predict some clips and write the predictions file.
 
@@ -118,6 +124,8 @@ def write_predictions(
         File to write.
     which
         As in `load_method`.
+    guidance
+        Object maps, or a mixture with them, to write besides; None: none.
 
     Raises
     ------
@@ -125,6 +133,9 @@ def write_predictions(
         The checkpoint or the shards cannot be used, or no clip is left.
     """
     network = open_network(checkpoint, which)
+    if guidance is not None:
+        guidance.check(network.values)
+        prior = make_prior(guidance.weights)  # before hours of prediction, not after
     clips = clips_for(network, shards, ids)
     if isinstance(network, TrainedNetwork):
         heatmap, confidence = predict(network.method, clips)
@@ -144,6 +155,8 @@ def write_predictions(
             confidence=confidence,
             meta=np.array(json.dumps(meta)),
         )
+    if guidance is not None:
+        write_guidance(guidance, network, clips, out, prior)
 
 
 def _collect(batches: Iterable[Tensor], count: int) -> tuple[Float32, Float32]:

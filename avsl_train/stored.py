@@ -87,6 +87,15 @@ def write_imported(model: StoredModel, path: Path) -> None:
         torch.save(values, temporary)
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether a file is one that `read_file` reads, or was in another version of this program."""
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except DAMAGED:
+        return False
+    return isinstance(values, dict) and ({"version", "models"} <= set(values) or "format" in values)
+
+
 def _imported(path: Path) -> dict[str, Any] | None:
     """Return what an imported checkpoint holds; None for everything else, which `load_checkpoint` judges."""
     try:

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from avsl_train.config import ExperimentConfig, parse_config
 from avsl_train.data import Clips, squeezed
+from avsl_train.engine import choose_device
 from avsl_train.errors import TrainInputError
-from avsl_train.fit import choose_device
 from avsl_train.inputs import Int16
 from avsl_train.method_config import TwoModels
-from avsl_train.methods import METHODS
+from avsl_train.methods import HTF, METHODS
 from avsl_train.methods.method import Method, predicting
-from avsl_train.model import PROBABILITY, WHOLE, Region, Values
+from avsl_train.model import ATTENTION, COSINE, PROBABILITY, WHOLE, Region, Values, cosine_over
 from avsl_train.stored import StoredModel
 from avsl_train.views import Viewer
 
@@ -73,6 +73,8 @@ def _inference(values: dict[str, Any], which: str | None) -> dict[str, Any]:
     method, model = dict(values["method"]), {**values["model"], **fetched}
     if "model_b" in method:
         method["model_b"] = {key: value for key, value in method["model_b"].items() if key not in fetched}
+    if "start" in method:
+        method["start"] = None
     if which is not None:
         if "inference" not in method:
             raise TrainInputError(
@@ -107,12 +109,22 @@ class TrainedNetwork:
             "inference": which_models(method.config),
         }
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.method.viewer.device
+
     def region(self, width: int, height: int) -> Region:  # noqa: ARG002 - whatever its size
         """Return the whole frame: it is squeezed to a square."""
         return WHOLE
 
     def maps(self, frames: Sequence[Image.Image], sounds: Sequence[Int16]) -> Tensor:
         """Return the maps [B, h, w] of RGB frames and sounds at `sample_rate`."""
+        if isinstance(self.method, HTF):
+            raise TrainInputError(
+                "htf needs the optical flow of a clip, which a frame and a sound do not have: prepare clips "
+                "with `avsl-data preprocess --flow` and use `avsl-train predict`"
+            )
         data, many = self.method.config.data, len(frames)
         clips = Clips(
             index=torch.arange(many),
@@ -138,9 +150,15 @@ class TrainedNetwork:
         return torch.from_numpy(clip)
 
 
-def values_of(method: Method) -> Values:  # noqa: ARG001
-    """Return what a method's maps hold."""
-    return PROBABILITY
+def values_of(method: Method) -> Values:
+    """Return what a method's maps hold: probabilities, unless it says otherwise by its ``value_range``."""
+    stated = getattr(method, "value_range", "probability")
+    if stated == "probability":
+        return PROBABILITY
+    if stated == "cosine":
+        return COSINE
+    tau = getattr(method.config.method, "tau", None)
+    return ATTENTION if tau is None else cosine_over(tau)
 
 
 def which_models(config: ExperimentConfig) -> str:

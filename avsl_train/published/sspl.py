@@ -128,10 +128,12 @@ class ObjectPrior(ResNetTrunk):
     ----------
     weights
         ``imagenet`` in the published code.
+    where
+        The option that names them, for messages.
     """
 
-    def __init__(self, weights: str | None = None) -> None:
-        super().__init__(18, weights=weights)
+    def __init__(self, weights: str | None = None, where: str = "weights") -> None:
+        super().__init__(18, weights=weights, where=where)
 
     def localize(self, image: Tensor) -> Tensor:
         """Return the mean over the channels of |features|, [B, 1, S/32, S/32] of normalised images."""
