@@ -20,12 +20,12 @@ WIDTH, HEIGHT = 720.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 540.0, 34.0, 330.0
 """Borders of the plane; names of the methods stand right of it."""
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a6761d", "#56b4e9", "#666666", "#e6ab02")
+_COLOURS = ("#808080", "#0072b2", "#009e73", "#cc79a7", "#a6761d", "#56b4e9", "#d55e00", "#e6ab02")
 """Okabe and Ito's, which people with any kind of colour vision tell apart, and two more."""
 _ROW = 20.0
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.title{font-weight:600;font-size:13px}.grid{stroke:#ddd}"
-    ".axis{stroke:#777}path,polyline{fill:none;stroke-width:1}.line{stroke-width:2}.mark{stroke:none}"
+    ".axis{stroke:#777}.grid,.axis,.line{fill:none}.line{stroke-width:2}.mark{stroke:none}"
     ".band{stroke:none;opacity:.13}@media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}}"
 )
 
