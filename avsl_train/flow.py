@@ -12,7 +12,7 @@ Shape letters: B clips, F side of the square frame, S side of the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -55,11 +55,11 @@ class FlowView(View):
 
 
 class FlowShards:
-    """The flow of the clips in a folder of shards.
+    """The flow of the clips in folders of shards.
 
     Parameters
     ----------
-    folder
+    folders
         Made with ``avsl-data preprocess --flow``.
     size
         F: flows are resampled to this side, so that they fit into one batch.
@@ -67,18 +67,19 @@ class FlowShards:
     Raises
     ------
     TrainInputError
-        The folder has no shards, or they hold no flow.
+        A folder has no shards, or they hold no flow.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self.folder, self.size = folder, size
+    def __init__(self, folders: Sequence[Path], size: int) -> None:
+        self.folders, self.size = folders, size
         self._group: tuple[Path, int, pa.Table] | None = None
         self._places: dict[int, tuple[Path, int, int]] = {}
-        files = sorted(folder.glob("*.parquet"))
-        if not files:
-            raise TrainInputError(f"method.flow: no shards (*.parquet) in {folder}")
-        for file in files:
-            self._index(file)
+        for folder in folders:
+            files = sorted(folder.glob("*.parquet"))
+            if not files:
+                raise TrainInputError(f"method.flow: no shards (*.parquet) in {folder}")
+            for file in files:
+                self._index(file)
 
     def __call__(self, clips: Clips) -> Tensor:
         """Return the flow of clips, [B, 2, F, F] in pixels of the decoded picture.
@@ -105,7 +106,10 @@ class FlowShards:
 
     def _one(self, key: int) -> Tensor:
         if key not in self._places:
-            raise TrainInputError(f"method.flow: a clip is not in the shards of {self.folder}")
+            places = ", ".join(map(str, self.folders))
+            raise TrainInputError(
+                f"method.flow: a clip of this training is in none of the shards of {places}"
+            )
         file, group, offset = self._places[key]
         if self._group is None or self._group[:2] != (file, group):
             with pq.ParquetFile(file, memory_map=True) as parquet:

@@ -204,9 +204,9 @@ class HTFConfig(TrimapConfig):
     views: Literal["published"] = Field(
         "published", description="What a training sees: frame and flow in one crop [code]."
     )
-    flow: str | None = Field(
-        None,
-        description="Folder of shards with optical flow (`avsl-data preprocess --flow`); null is an error "
+    flow: list[str] = Field(
+        [],
+        description="Folders of shards with optical flow (`avsl-data preprocess --flow`); none is an error "
         "when the first view is made [ours].",
     )
     flow_values: Literal["signed", "published"] = Field(

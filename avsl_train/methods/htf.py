@@ -30,8 +30,8 @@ class HTF(SelfSupervised[HTFConfig]):
 
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
         super().__init__(config, viewer, seed, n_unlabeled)
-        folder = self.settings.flow
-        flow = None if folder is None else FlowShards(Path(folder), config.data.frame_size)
+        folders = [Path(folder) for folder in self.settings.flow]
+        flow = FlowShards(folders, config.data.frame_size) if folders else None
         seen_as_published = self.settings.flow_values == "published"
         self.eyes = FlowViewer(viewer.config, viewer.device, flow, seen_as_published)
         self.viewer = self.eyes
