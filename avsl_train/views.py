@@ -29,8 +29,8 @@ from avsl_train.data import Clips
 from avsl_train.draws import Draws
 from avsl_train.excerpts import START_DRAWS, excerpt_samples, excerpt_start
 from avsl_train.frontends import Frontend, make_frontend
+from avsl_train.frontends.frontend import INT16_MIN
 
-INT16_SCALE = 32768.0
 CACHED_SAMPLES = 2**18
 """On a CPU a front end is given about so many samples at a time: what it makes of them fits the cache."""
 
@@ -50,9 +50,8 @@ class View:
         Where the image lies in the frame.
     frontend
         Whose features ``spectrogram`` holds.
-    wave : Tensor [B, n] of float32 or None
-        The sound of the view in [-1, 1], for a second front end (`Viewer.heard`); None where the sound was
-        masked.
+    wave : Tensor [B, n] of int16 or None
+        The sound of the view, for a second front end (`Viewer.heard`); None where the sound was masked.
     """
 
     image: Tensor
@@ -112,7 +111,12 @@ class Viewer:
         wave = self._wave(clips, draws)
         name = frontend or self.config.frontend
         if name in HEARS["soundnet"]:
-            return View(image, self._features(mask_wave(wave, config, masks), name), geometry, name)
+            return View(
+                image,
+                self._features(mask_wave(wave.float() / INT16_MIN, config, masks), name),
+                geometry,
+                name,
+            )
         mask = mask_patches if name in HEARS["vggish"] else mask_spectrogram
         return View(image, mask(self._features(wave, name), config, masks), geometry, name)
 
@@ -144,10 +148,10 @@ class Viewer:
         ).div_(255)
 
     def _wave(self, clips: Clips, draws: Draws | None) -> Tensor:
-        """Return the heard part of every sound, [B, n] of float32 in [-1, 1]."""
+        """Return the heard part of every sound, [B, n] of int16."""
         start = excerpt_start(self.config, clips.key, draws)
         sound = clips.sound(start, excerpt_samples(self.config))
-        return sound.to(self.device, non_blocking=True).float().div_(INT16_SCALE)
+        return sound.to(self.device, non_blocking=True)
 
     def _features(self, wave: Tensor, name: FrontendName) -> Tensor:
         if name not in self._frontends:

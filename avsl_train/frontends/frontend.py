@@ -82,8 +82,14 @@ def samples_of(samples: Tensor, divisor: float, clip: bool = True) -> Tensor:
     >>> samples_of(loudest / 32768, INT16_MAX).tolist()
     [-1.0, 1.0]
     """
-    scale = 1 if samples.dtype == torch.int16 else INT16_MIN
-    wave = samples.float() * scale / divisor
+    if samples.dtype == torch.int16:
+        wave = samples.float().div_(divisor)
+        if divisor == INT16_MIN:  # nothing is beyond -1
+            return wave
+    else:
+        wave = samples.float()
+        if divisor != INT16_MIN:
+            wave = wave * INT16_MIN / divisor
     return wave.clamp(-1, 1) if clip else wave
 
 
