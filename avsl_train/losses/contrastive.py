@@ -15,6 +15,9 @@ name           needs                                                loss
 ``alignment``  ``projected`` (``augmented``, ``neighbours`` count)  `alignment.alignment`
 =============  ===================================================  ==============================
 
+Features of a localizer have both signs, so that LVS's trimap leaves the own pair out of the negatives here
+instead of multiplying it by -99 (`lvs.trimap_logits`); ``htf`` is then the same loss as ``lvs``.
+
 With several processes the method gathers the features first (`gather.gathered`), those of the context too.
 """
 
@@ -30,7 +33,6 @@ from torch import Tensor
 from avsl_train.losses.alignment import AlignmentView, alignment
 from avsl_train.losses.ezvsl import ezvsl
 from avsl_train.losses.fnac import fnac
-from avsl_train.losses.htf import htf
 from avsl_train.losses.lvs import lvs
 from avsl_train.losses.similarity import Features
 from avsl_train.losses.slavc import slavc
@@ -141,7 +143,7 @@ def _slavc(visual: Tensor, audio: Tensor, context: Context) -> Tensor:
 def _ssltie(visual: Tensor, audio: Tensor, context: Context) -> Tensor:
     assert context.moved is not None
     assert context.transform is not None
-    return ssltie(Features(visual, audio), context.moved, context.transform)
+    return ssltie(Features(visual, audio), context.moved, context.transform, "masked")
 
 
 def _alignment(visual: Tensor, audio: Tensor, context: Context) -> Tensor:
@@ -154,8 +156,8 @@ CONTRASTIVE: Final[dict[str, Contrastive]] = {
     loss.name: loss
     for loss in (
         Contrastive("ezvsl", (), lambda visual, audio, _: ezvsl(visual, audio)),
-        Contrastive("lvs", (), lambda visual, audio, _: lvs(visual, audio)),
-        Contrastive("htf", (), lambda visual, audio, _: htf(visual, audio)),
+        Contrastive("lvs", (), lambda visual, audio, _: lvs(visual, audio, diagonal="masked")),
+        Contrastive("htf", (), lambda visual, audio, _: lvs(visual, audio, diagonal="masked")),
         Contrastive("fnac", (), lambda visual, audio, context: fnac(visual, audio, context.warmed_up)),
         Contrastive("slavc", ("second", "target", "target_second"), _slavc),
         Contrastive("ssltie", ("moved", "transform"), _ssltie),

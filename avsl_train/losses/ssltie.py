@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avsl_train.losses.lvs import lvs
+from avsl_train.losses.lvs import Diagonal, lvs
 from avsl_train.losses.similarity import Features, own_similarity
 
 WORKING_SIZE: Final = 224
@@ -116,7 +116,7 @@ def draw_transform(clips: int, draw: random.Random) -> Transform:
     return Transform(scale, degrees, draw.random() > 0.5)
 
 
-def ssltie(view: Features, moved: Features, transform: Transform) -> Tensor:
+def ssltie(view: Features, moved: Features, transform: Transform, diagonal: Diagonal = "published") -> Tensor:
     """Return .5 (LVS(view) + LVS(moved)) + mean (S_moved - T(S_view))^2 over all pixels and clips [code].
 
     Parameters
@@ -127,7 +127,9 @@ def ssltie(view: Features, moved: Features, transform: Transform) -> Tensor:
         Unit features of the second view, whose image went through ``transform``; the sounds may be the same.
     transform
         T. Gradient flows through T(S_view) too.
+    diagonal
+        As in `lvs.trimap_logits`.
     """
-    invariance = 0.5 * (lvs(*view) + lvs(*moved))
+    invariance = 0.5 * (lvs(*view, diagonal=diagonal) + lvs(*moved, diagonal=diagonal))
     equivariance = functional.mse_loss(own_similarity(*moved), transform(own_similarity(*view)))
     return invariance + equivariance

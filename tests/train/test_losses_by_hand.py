@@ -269,3 +269,18 @@ def test_slavc_of_far_apart_features_is_finite() -> None:
     assert loss.isfinite()
     assert visual.grad is not None
     assert visual.grad.isfinite().all()
+
+
+def test_the_own_pair_can_be_left_out_of_the_negatives() -> None:
+    """Where it is opposed to its own sound, the published factor of -99 makes it the largest logit of all."""
+    visual = torch.tensor([[-1.0, 0.0], [0.0, 1.0]])[:, :, None, None]
+    audio = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    published = trimap_logits(visual, audio)
+    masked = trimap_logits(visual, audio, diagonal="masked")
+    own = torch.tensor([[False, True, False, False], [False, False, True, False]])
+    assert published[0, 1].item() == pytest.approx(99 / 0.07)
+    assert published[1, 2].item() == pytest.approx(-99 * 0.8 / 0.07)
+    assert (masked[own] == -torch.inf).all()
+    torch.testing.assert_close(masked[~own], published[~own])
+    assert losses.lvs(visual, audio) > 500
+    assert losses.lvs(visual, audio, diagonal="masked") < 40
