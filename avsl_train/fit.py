@@ -95,7 +95,7 @@ def fit(
     method.fetch = clips.unlabeled.batch
     share = _share(config, clips, seed, method)
     engine.prepare(method.models, config, fabric.device)
-    optimizer = Optimizer(config.optim, method.parameter_groups())
+    optimizer = Optimizer(config.optim, method.parameter_groups(), fused=config.precision != "fp16")
     validation = Validation(config.optim, clips.val, method)
     state = RunState(method, optimizer, validation, fabric.strategy.precision)
     start = Checkpoint.fresh(config.model_dump(mode="json"), config.digest(), seed, clips.digest)
