@@ -166,8 +166,8 @@ class AlignmentConfig(SelfConfig):
     k: PositiveInt = Field(1000, description="Neighbours that one is drawn from, at most [code].")
     neighbours_every: PositiveInt = Field(
         5,
-        description="Passes between two searches for neighbours, by the network's own features [ours; the "
-        "published lists are of networks trained before].",
+        description="Passes between two searches for neighbours, by the network's own features; the "
+        "original's lists are not published [ours].",
     )
 
 
