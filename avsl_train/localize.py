@@ -25,7 +25,8 @@ from avsl_train.files import whole_file
 from avsl_train.inputs import Int16, samples_of
 from avsl_train.model import PROBABILITY, Float32, Model
 from avsl_train.overlay import Pixels, Style, draw, even
-from avsl_train.video import Facts, Picture, SoundTrack, Writer, pictures, require_both
+from avsl_train.video import Facts, Picture, SoundTrack, pictures, require_both
+from avsl_train.video_writer import Writer
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ def localize_video(
     width, height = (1 + style.side_by_side) * facts.width, facts.height
     with (
         whole_file(out) as temporary,
-        Writer(temporary, video, facts, width + width % 2, height + height % 2) as writer,
+        Writer(temporary, facts, width + width % 2, height + height % 2) as writer,
     ):
         for _ in _with_bar(writer.copy(video, drawn), facts.pictures, "drawing"):
             pass

@@ -81,19 +81,36 @@ class CardFacts:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """A scores or results file, as far as the card needs it.
+class Row:
+    """Scores of one subset under one protocol.
 
     Parameters
     ----------
-    testset
-        Name of the test set.
-    rows
-        Subset, protocol, number of clips, seeds, and value and interval by metric.
+    subset, protocol
+        Names.
+    clips, seeds
+        How many.
+    values
+        Value and interval by metric, fractions.
+    ceiling, disc
+        cIoU@0.5 of the best possible map under the rule, and of a centred disc; None: not computed.
     """
 
+    subset: str
+    protocol: str
+    clips: int
+    seeds: int
+    values: dict[str, tuple[float, list[float] | None]]
+    ceiling: float | None
+    disc: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scores or results file, as far as the card needs it."""
+
     testset: str
-    rows: list[tuple[str, str, int, int, dict[str, tuple[float, list[float] | None]]]]
+    rows: list[Row]
 
 
 def read_scores(path: Path, model: StoredModel) -> Scores:
@@ -126,7 +143,12 @@ def read_scores(path: Path, model: StoredModel) -> Scores:
                 for name, pooled in scored["pooled"].items()
                 if name in METRICS and pooled["value"] is not None
             }
-            rows.append((subset, protocol, scored["n_expected"], len(scored["seeds"]), values))
+            context = scored["context"]
+            ceiling, disc = (
+                context.get(name, {}).get("ciou@0.5", {}).get("value") for name in ("ceiling", "center_prior")
+            )
+            row = Row(subset, protocol, scored["n_expected"], len(scored["seeds"]), values, ceiling, disc)
+            rows.append(row)
     return Scores(results.testset, rows)
 
 
@@ -185,13 +207,13 @@ def _front_matter(model: StoredModel, facts: CardFacts) -> Iterator[str]:
     yield "model-index:"
     yield f"- name: {json.dumps(facts.name)}"
     yield "  results:"
-    for subset, protocol, _, _, values in facts.scores.rows:
-        dataset = json.dumps(f"{facts.scores.testset}, {subset}")
+    for row in facts.scores.rows:
+        dataset = json.dumps(f"{facts.scores.testset}, {row.subset}")
         yield "  - task: {type: audio-visual-source-localization, name: Audio-visual source localization}"
         yield f"    dataset: {{type: {json.dumps(facts.scores.testset)}, name: {dataset}}}"
         yield "    metrics:"
-        for name, (value, _) in values.items():
-            label = json.dumps(f"{METRICS[name]} under the protocol {protocol}")
+        for name, (value, _) in row.values.items():
+            label = json.dumps(f"{METRICS[name]} under the protocol {row.protocol}")
             yield f"    - {{type: {json.dumps(name)}, value: {100 * value:.2f}, name: {label}}}"
 
 
@@ -225,14 +247,18 @@ def _results(scores: Scores | None) -> Iterator[str]:
     if scores is None:
         yield "None given. `avsl-eval score` makes them, `avsl-train export --scores FILE` puts them here."
         return
-    lines = ["| subset | protocol | clips | " + " | ".join(METRICS.values()) + " |"]
-    lines.append("|---|---|--:|" + "--:|" * len(METRICS))
-    for subset, protocol, clips, _, values in scores.rows:
-        cells = (_percent(*values[name]) if name in values else "" for name in METRICS)
-        lines.append(f"| {subset} | `{protocol}` | {clips:,} | " + " | ".join(cells) + " |")
-    yield f"On {scores.testset}, in percent, with 95 % intervals over clips, by `avsl-eval`:"
+    lines = ["| subset | protocol | clips | " + " | ".join(METRICS.values()) + " | *ceiling* | *disc* |"]
+    lines.append("|---|---|--:|" + "--:|" * (len(METRICS) + 2))
+    for row in scores.rows:
+        cells = [_percent(*row.values[name]) if name in row.values else "" for name in METRICS]
+        cells += ["" if value is None else _percent(value, None) for value in (row.ceiling, row.disc)]
+        lines.append(f"| {row.subset} | `{row.protocol}` | {row.clips:,} | " + " | ".join(cells) + " |")
+    yield (
+        f"On {scores.testset}, in percent, with 95 % intervals over clips, by `avsl-eval`. Beside them the "
+        "cIoU@0.5 of the best possible map under each rule and of a centred disc:"
+    )
     yield "\n".join(lines)
-    seeds = max((seeds for *_, seeds, _ in scores.rows), default=1)
+    seeds = max((row.seeds for row in scores.rows), default=1)
     if seeds > 1:
         yield f"Means over {seeds} trainings with different seeds; this model is one of them."
     yield "Scores under different protocols cannot be compared: a protocol is how a map becomes a mask."
@@ -251,7 +277,7 @@ def _training(model: StoredModel, facts: CardFacts) -> Iterator[str]:
     if facts.run:
         clips = facts.run["clips"]
         yield (
-            f"{clips['labeled']:,} clips with boxes and {clips['unlabeled']:,} without, "
+            f"Its split has {clips['labeled']:,} clips with boxes and {clips['unlabeled']:,} without; "
             f"{facts.run['steps']:,} steps, {facts.run['device']}."
         )
     yield (

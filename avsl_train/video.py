@@ -1,4 +1,4 @@
-"""A user's videos, read and written by PyAV in constant memory.
+"""A user's videos and sounds, read by PyAV in constant memory.
 
 Times are seconds since the container's first picture or sample, whichever is earlier. Pictures are upright:
 the rotation that phones store beside the picture is applied. Where a file has several streams of a kind, the
@@ -32,12 +32,6 @@ US_PER_S: Final = 1_000_000
 GAP_S: Final = 0.05
 """A hole in the sound longer than this is silence; a shorter one is rounding of the time stamps."""
 FALLBACK_RATE: Final = Fraction(25)
-VIDEO_OPTIONS: Final = {"crf": "18", "preset": "veryfast"}
-AUDIO_RATES: Final = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-"""What AAC can have; another rate becomes the first."""
-AUDIO_BIT_RATE: Final = 192_000
-BT709: Final = 1
-LIMITED: Final = 1
 
 
 @dataclass(frozen=True)
@@ -89,9 +83,9 @@ def require_both(path: Path) -> Facts:
     TrainInputError
         The file is missing, no video, or has no sound.
     """
-    with _opened(path) as container:
-        video = _video(container, path)
-        _audio(container, path)
+    with opened(path) as container:
+        video = video_of(container, path)
+        audio_of(container, path)
         first = next(_pictures(container, video, path), None)
         if first is None:
             raise TrainInputError(f"{path} has no picture that can be decoded: is it cut short?")
@@ -115,9 +109,9 @@ def pictures(path: Path, from_s: float = 0.0) -> Iterator[Picture]:
     TrainInputError
         A part of the file cannot be decoded.
     """
-    with _opened(path) as container:
+    with opened(path) as container:
         _seek(container, from_s)
-        yield from _pictures(container, _video(container, path), path)
+        yield from _pictures(container, video_of(container, path), path)
 
 
 class SoundTrack:
@@ -140,7 +134,7 @@ class SoundTrack:
         self.path = path
         self._container = _open(path)
         try:
-            stream = _audio(self._container, path)
+            stream = audio_of(self._container, path)
             self.sample_rate = int(stream.rate)
             self.duration_s = (self._container.duration or 0) / US_PER_S
             _seek(self._container, from_s)
@@ -210,133 +204,15 @@ class SoundTrack:
         import av
 
         resampler = av.AudioResampler(format="fltp", rate=self.sample_rate)
-        start_s = _start_s(self._container)
+        start_s = start_of(self._container)
         place = 0
-        for frame in _decoded(self._container, stream, self.path):
+        for frame in decoded(self._container, self.path, stream):
             if frame.time is not None:
                 place = max(round((frame.time - start_s) * self.sample_rate), 0)
             for part in resampler.resample(frame):
                 block = part.to_ndarray().mean(0, dtype=np.float32)
                 yield place, block
                 place += len(block)
-
-
-class Writer:
-    """An mp4 file that plays everywhere: H.264 in yuv420p, AAC, the index in front.
-
-    Parameters
-    ----------
-    path
-        The file.
-    source
-        The video whose sound, time stamps and pixel aspect it gets.
-    width, height
-        Of its pictures, even.
-
-    Raises
-    ------
-    TrainInputError
-        The file cannot be written.
-    """
-
-    def __init__(self, path: Path, source: Path, facts: Facts, width: int, height: int) -> None:
-        import av
-
-        self._source = source
-        try:
-            self._out = av.open(str(path), "w", options={"movflags": "+faststart"})
-        except (av.FFmpegError, OSError) as error:
-            raise TrainInputError(f"cannot write {path.parent}: {error}") from error
-        self._video: Any = self._out.add_stream("libx264", rate=facts.rate, options=dict(VIDEO_OPTIONS))
-        self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
-        context = self._video.codec_context
-        context.sample_aspect_ratio = facts.pixel_aspect
-        context.time_base = Fraction(1, 90_000)
-        context.color_range, context.colorspace = LIMITED, BT709
-        context.color_primaries = context.color_trc = BT709
-        self._audio: Any = None
-        self._resampler: Any = None
-        self._gap = round(90_000 / facts.rate)
-        self._last: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._out.close()
-
-    def copy(self, path: Path, draw: Any) -> Iterator[float]:
-        """Write a video's pictures, each drawn anew, and its sound; yield the time of each picture.
-
-        Parameters
-        ----------
-        path
-            The video.
-        draw
-            Gets time and pixels, returns the pixels to write.
-        """
-        import av
-
-        with _opened(path) as container:
-            video, audio = _video(container, path), _audio(container, path)
-            self._add_audio(audio)
-            start_s = _start_s(container)
-            for frame in _decoded_both(container, video, audio, path):
-                if isinstance(frame, av.VideoFrame):
-                    if frame.time is None:
-                        continue
-                    picture = Picture(frame.time - start_s, frame)
-                    self._write_picture(picture.time_s, draw(picture.time_s, picture.pixels()))
-                    yield picture.time_s
-                else:
-                    self._write_sound(frame, start_s)
-
-    def _add_audio(self, source: av.AudioStream) -> None:
-        import av
-
-        rate = source.rate if source.rate in AUDIO_RATES else AUDIO_RATES[0]
-        layout = "mono" if source.codec_context.channels == 1 else "stereo"
-        self._audio = self._out.add_stream("aac", rate=rate, layout=layout)
-        self._audio.bit_rate = AUDIO_BIT_RATE
-        self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-
-    def _write_picture(self, time_s: float, pixels: Pixels) -> None:
-        import av
-
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="itu709")
-        pts = round(time_s * 90_000)
-        pts = pts if self._last is None else max(pts, self._last + 1)
-        frame.pts, frame.time_base = pts, Fraction(1, 90_000)
-        frame.duration = self._gap
-        self._last = pts
-        self._mux(self._video.encode(frame))
-
-    def _write_sound(self, frame: av.AudioFrame, start_s: float) -> None:
-        if frame.time is not None and frame.time_base is not None:
-            frame.pts = round((frame.time - start_s) / frame.time_base)
-        for part in self._resampler.resample(frame):
-            self._mux(self._audio.encode(part))
-
-    def _finish(self) -> None:
-        for part in self._resampler.resample(None):
-            self._mux(self._audio.encode(part))
-        self._mux(self._audio.encode(None))
-        self._mux(self._video.encode(None))
-
-    def _mux(self, packets: Any) -> None:
-        import av
-
-        try:
-            self._out.mux(packets)
-        except (av.FFmpegError, OSError) as error:
-            raise TrainInputError(f"cannot write the video ({error}): is the disk full?") from error
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -353,12 +229,14 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a file for as long as a ``with`` block lasts."""
     with _open(path) as container:
         yield container
 
 
-def _video(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def video_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """Return the pictures of an open file."""
     from av.stream import Disposition
 
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
@@ -368,7 +246,8 @@ def _video(container: av.container.InputContainer, path: Path) -> av.VideoStream
     return streams[0]
 
 
-def _audio(container: av.container.InputContainer, path: Path) -> av.AudioStream:
+def audio_of(container: av.container.InputContainer, path: Path) -> av.AudioStream:
+    """Return the sound of an open file."""
     if not container.streams.audio:
         raise TrainInputError(
             f"{path} has no sound, and where a sound comes from cannot be asked without one: give another "
@@ -377,35 +256,40 @@ def _audio(container: av.container.InputContainer, path: Path) -> av.AudioStream
     return container.streams.audio[0]
 
 
-def _start_s(container: av.container.InputContainer) -> float:
+def start_of(container: av.container.InputContainer) -> float:
+    """Return time 0 of an open file, in seconds of its own time stamps."""
     return (container.start_time or 0) / US_PER_S
 
 
 def _seek(container: av.container.InputContainer, from_s: float) -> None:
     if from_s > 0:
-        container.seek(round((from_s + _start_s(container)) * US_PER_S))
+        container.seek(round((from_s + start_of(container)) * US_PER_S))
 
 
 def _pictures(container: av.container.InputContainer, video: av.VideoStream, path: Path) -> Iterator[Picture]:
-    start_s = _start_s(container)
-    for frame in _decoded(container, video, path):
+    start_s = start_of(container)
+    for frame in decoded(container, path, video):
         if frame.time is not None:
             yield Picture(frame.time - start_s, frame)
 
 
-def _decoded(container: av.container.InputContainer, stream: Any, path: Path) -> Iterator[Any]:
-    """Yield the frames of one stream."""
-    yield from _decoded_both(container, stream, None, path)
+def decoded(
+    container: av.container.InputContainer, path: Path, *streams: av.VideoStream | av.AudioStream
+) -> Iterator[Any]:
+    """Yield the pictures and blocks of sound of some streams as they lie in the file.
 
-
-def _decoded_both(container: av.container.InputContainer, one: Any, two: Any, path: Path) -> Iterator[Any]:
-    """Yield the frames of one or two streams as they lie in the file."""
+    Raises
+    ------
+    TrainInputError
+        A part cannot be decoded; the message says after which second.
+    """
     import av
 
     time_s = 0.0
     try:
-        for packet in container.demux(*(stream for stream in (one, two) if stream is not None)):
-            for frame in packet.decode():
+        for packet in container.demux(*streams):
+            frames: list[Any] = [*packet.decode()]
+            for frame in frames:
                 time_s = frame.time if frame.time is not None else time_s
                 yield frame
     except av.FFmpegError as error:

@@ -167,8 +167,11 @@ def test_the_card(world: World, checkpoint: Path, tmp_path: Path) -> None:
         assert stated["auc", protocol] == pytest.approx(100 * scores[protocol].metrics["auc"], abs=0.01)
     assert "| all | `fixed` | 3 |" in text
     assert "Training data: demo, 3 %" in text
-    assert "4 clips with boxes and 10 without, 2 steps" in text  # of run.json
+    assert "4 clips with boxes and 10 without; 2 steps" in text  # of run.json
     assert "8 x 8 values" in text
+    context = scores["ezvsl"].context
+    disc, ceiling = (100 * context[name]["ciou@0.5"] for name in ("center_prior", "ceiling"))
+    assert f"| {ceiling:.1f} | {disc:.1f} |" in text
     assert "**Not chosen yet.**" in text
     assert f'load_model("{out}")' in text
     from huggingface_hub import ModelCard
