@@ -124,6 +124,11 @@ class DataConfig(Section):
     frontend: FrontendName = Field("ezvsl", description="Audio front end [code EZ-VSL].")
     mels: PositiveInt = Field(40, description="Mel bands of the front end `logmel` [ours].")
     hop: PositiveInt = Field(320, description="Hop in samples of the front end `logmel` [ours].")
+    flow: bool = Field(
+        False,
+        description="Load the optical flow of every clip (`avsl-data preprocess --flow`); a clip without is "
+        "left out [ours].",
+    )
     cache: bool = Field(False, description="Keep every decoded clip in memory; for small sets [ours].")
     workers: Annotated[int, Field(ge=0)] = Field(
         4, description="Decoding processes where nothing is cached [ours]."
@@ -233,7 +238,7 @@ MethodConfig = Annotated[SemiConfig | SelfMethods, Field(discriminator="name")]
 HOW_IT_RUNS: Final[dict[str, Any]] = {
     **dict.fromkeys(("device", "devices", "num_nodes", "channels_last", "compile"), True),
     **dict.fromkeys(("checkpoint_every", "log_every", "pictures_every"), True),
-    "data": {"cache": True, "workers": True},
+    "data": {"cache": True, "workers": True, "flow": True},  # what is done with a flow, the method says
 }
 """Keys that a digest leaves out, as pydantic wants them."""
 

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from avsl_train import stored_flow
 from avsl_train.config import DataConfig
 from avsl_train.draws import key_of
 from avsl_train.errors import TrainInputError
@@ -53,6 +54,9 @@ class Clips:
     span : Tensor [B, 2] of int64 or None
         Which samples of the clip ``waves`` begins with and ends before; what follows in a row is padding.
         None: all of them.
+    flow : Tensor [B, 2, F, F] of float32 or None
+        Optical flow from each frame to the next picture, x before y, in pixels of the video however large F
+        is; None unless ``DataConfig.flow`` asks for it.
     """
 
     index: Tensor
@@ -61,6 +65,7 @@ class Clips:
     boxes: Tensor
     key: Tensor
     span: Tensor | None = None
+    flow: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -80,6 +85,7 @@ class Clips:
             _padded([part.boxes for part in parts]),
             torch.cat([part.key for part in parts]),
             None if whole else torch.cat([part.samples for part in parts]),
+            _all_or_none([part.flow for part in parts]),
         )
 
     @property
@@ -139,9 +145,11 @@ class ClipSet:
         self, shards: Sequence[Path], ids: Sequence[str], config: DataConfig, need_boxes: bool = False
     ) -> None:
         self.config = config
-        rows = read_rows(shards, set(ids))
+        rows = read_rows(shards, set(ids), config.flow)
         why = {
-            clip_id: rows[clip_id].why_excluded(need_boxes) if clip_id in rows else "not in the shards"
+            clip_id: rows[clip_id].why_excluded(need_boxes, config.flow)
+            if clip_id in rows
+            else "not in the shards"
             for clip_id in ids
         }
         self.excluded = {clip_id: reason for clip_id, reason in why.items() if reason}
@@ -228,12 +236,15 @@ class ClipSet:
 
     def _decode(self, index: Tensor, heard: Heard | None = None) -> Clips:
         span = spans(self.config, self.keys[index], heard)
-        frames, waves = [], []
+        frames, waves, flows = [], [], []
         for position, (first, stop) in zip(index.tolist(), span.tolist(), strict=True):
             frame, sound = self._media.read(position)
             try:
                 frames.append(_frame(frame, self.config.frame_size))
                 waves.append(torch.from_numpy(self._samples(sound, position, first, stop)))
+                if self.config.flow:
+                    flow = stored_flow.decoded(self._media.read_flow(position))
+                    flows.append(stored_flow.resized(flow, self.config.frame_size))
             except (OSError, RuntimeError) as error:  # what torchvision and soundfile raise
                 raise self._broken(position, error) from error
         boxes = [torch.tensor(self._media.rows[position].boxes or []) for position in index.tolist()]
@@ -244,6 +255,7 @@ class ClipSet:
             pad_sequence([part.view(-1, 4) for part in boxes], batch_first=True),
             self.keys[index],
             None if heard is None else span,
+            torch.stack(flows) if flows else None,
         )
 
     def _samples(self, sound: bytes, position: int, first: int = 0, stop: int | None = None) -> Int16:
@@ -328,6 +340,12 @@ def _frame(data: bytes, size: int) -> Tensor:
 def _squeezed(picture: Tensor, size: int) -> Tensor:
     small = torch.nn.functional.interpolate(picture[None], size=(size, size), mode="bicubic", antialias=True)
     return small[0].contiguous()
+
+
+def _all_or_none(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Return what all of several batches have as one tensor; None if one has none."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
 
 
 def _padded(parts: Sequence[Tensor]) -> Tensor:

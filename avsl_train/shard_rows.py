@@ -1,4 +1,4 @@
-"""Rows of shards: what is known of each clip, and the bytes of its frame and sound, one clip at a time.
+"""Rows of shards: what is known of each clip, and the bytes of its frame, sound and flow, one clip at a time.
 
 Shards are the Parquet files of ``avsl-data preprocess``. Frames and sounds are read where they lie
 (`parquet_values`); of a shard that was written again by something that compresses, a whole row group is
@@ -23,17 +23,23 @@ from avsl_train.parquet_values import Chunk, MappedFile, NotPlainError, chunk_of
 logger = logging.getLogger(__name__)
 
 FACTS: Final = ("clip_id", "boxes", "status", "reason")
-MEDIA: Final = ("frame", "audio")
+MEDIA: Final = ("frame", "audio", "flow")
+"""Columns of files; a flow is plain bytes, the others are structs with the field ``bytes``."""
+VALUES: Final = ("frame.bytes", "audio.bytes", "flow")
+FRAME, SOUND, FLOW = range(3)
+NO_FLOW: Final = "no_flow"
+"""The note of a clip whose flow was asked for and could not be had."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A row group of a shard, and where its frames and sounds lie; None: not as plain bytes."""
+    """A row group of a shard, and where its `MEDIA` lie; None: not as plain bytes, or not there."""
 
     file: Path
     number: int
     rows: int
     chunks: tuple[Chunk | None, ...]
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,26 +51,38 @@ class Row:
     reason: str | None
     group: Group
     offset: int
+    no_flow: bool = False
 
     @property
     def place(self) -> tuple[Path, int, int]:
         """What to sort by to read in the order of the files."""
         return self.group.file, self.group.number, self.offset
 
-    def why_excluded(self, need_boxes: bool) -> str:
+    def why_excluded(self, need_boxes: bool, need_flow: bool = False) -> str:
         """Return why the clip cannot be used, or an empty string."""
         if self.status != "ok":
             return str(self.reason)
+        if need_flow and self.no_flow:
+            return "no optical flow"
         return "no boxes" if need_boxes and not self.boxes else ""
 
 
-def read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, Row]:
+def read_rows(shards: Sequence[Path], ids: set[str], flow: bool = False) -> dict[str, Row]:
     """Return the rows of some clips, without frames and sounds: of 144,000 clips these are 25 GB.
+
+    Parameters
+    ----------
+    shards
+        Folders; of a clip in several of them the first usable row counts.
+    ids
+        The clips.
+    flow
+        Whether they must have optical flow.
 
     Raises
     ------
     TrainInputError
-        A folder has no shards, or one cannot be read.
+        A folder has no shards, one cannot be read, or the clips of one have no optical flow.
     """
     rows: dict[str, Row] = {}
     for folder in shards:
@@ -73,7 +91,7 @@ def read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, Row]:
             raise TrainInputError(f"no shards (*.parquet) in {folder}: make them with `avsl-data preprocess`")
         for file in files:
             try:
-                for clip_id, row in _rows_of(file):
+                for clip_id, row in _rows_of(file, flow):
                     known = rows.get(clip_id)
                     if clip_id in ids and (known is None or (known.status != "ok" and row.status == "ok")):
                         rows[clip_id] = row
@@ -82,23 +100,35 @@ def read_rows(shards: Sequence[Path], ids: set[str]) -> dict[str, Row]:
                 raise TrainInputError(
                     f"cannot read the shard {file}: {reason}; delete it and make it again"
                 ) from error
+    without = [row.group.file for row in rows.values() if flow and MEDIA[FLOW] not in row.group.columns]
+    if without:
+        raise TrainInputError(
+            f"{without[0]} has no optical flow, which data.flow asks for: make its shards with "
+            "`avsl-data preprocess --flow` (in a study: datasets.NAME.flow: true), or set data.flow to false"
+        )
     return rows
 
 
-def _rows_of(file: Path) -> Iterator[tuple[str, Row]]:
+def _rows_of(file: Path, flow: bool) -> Iterator[tuple[str, Row]]:
     """Yield the clip ids and rows of one shard."""
     with pq.ParquetFile(file) as parquet:
         metadata = parquet.metadata
+        columns = tuple(name for name in MEDIA if name in parquet.schema_arrow.names)
+        wanted = [*FACTS, "notes"] if flow and MEDIA[FLOW] in columns else [*FACTS]
         for number in range(parquet.num_row_groups):
-            facts = parquet.read_row_group(number, columns=list(FACTS)).to_pylist()
-            chunks = tuple(chunk_of(metadata, number, f"{name}.bytes") for name in MEDIA)
-            group = Group(file, number, len(facts), chunks)
+            facts = parquet.read_row_group(number, columns=wanted).to_pylist()
+            chunks = tuple(
+                chunk_of(metadata, number, path) for path in ("frame.bytes", "audio.bytes", "flow")
+            )
+            group = Group(file, number, len(facts), chunks, columns)
             for offset, fact in enumerate(facts):
-                yield fact["clip_id"], Row(fact["boxes"], fact["status"], fact["reason"], group, offset)
+                no_flow = NO_FLOW in (fact.get("notes") or ())
+                place = (group, offset, no_flow)
+                yield fact["clip_id"], Row(fact["boxes"], fact["status"], fact["reason"], *place)
 
 
 class MediaReader:
-    """The stored frames and sounds of some rows.
+    """The stored frames, sounds and flows of some rows.
 
     A page's checksum is checked by the first process that reads of it; which ones are done is known to all
     processes that were started with this reader.
@@ -139,15 +169,27 @@ class MediaReader:
         TrainInputError
             The shard is damaged.
         """
+        return self._file(position, FRAME), self._file(position, SOUND)
+
+    def read_flow(self, position: int) -> bytes:
+        """Return the file of the optical flow of a row that has one.
+
+        Raises
+        ------
+        TrainInputError
+            The shard is damaged.
+        """
+        return self._file(position, FLOW)
+
+    def _file(self, position: int, number: int) -> bytes:
         row = self.rows[position]
         try:
-            frame, sound = (self._value(row, number) for number in range(len(MEDIA)))
+            return self._value(row, number)
         except (OSError, ValueError, pa.ArrowException) as error:  # Arrow's wrong checksum is an OSError
             reason = str(error).strip().splitlines()[0]
             raise TrainInputError(
                 f"the shard {row.group.file} is damaged ({reason}); delete it and make it again"
             ) from error
-        return frame, sound
 
     def _value(self, row: Row, number: int) -> bytes:
         group, chunk = row.group, row.group.chunks[number]
@@ -159,8 +201,10 @@ class MediaReader:
         if self._table is None or self._table[0] != group:
             if group.file not in self._parquet:
                 self._parquet[group.file] = pq.ParquetFile(group.file, page_checksum_verification=True)
-            self._table = group, self._parquet[group.file].read_row_group(group.number, columns=list(MEDIA))
-        value: bytes | None = self._table[1][MEDIA[number]][row.offset].as_py()["bytes"]
+            columns = list(group.columns)
+            self._table = group, self._parquet[group.file].read_row_group(group.number, columns=columns)
+        stored = self._table[1][MEDIA[number]][row.offset].as_py()
+        value: bytes | None = stored["bytes"] if isinstance(stored, dict) else stored
         if value is None:
             raise ValueError(f"row {row.offset} of row group {group.number} has no {MEDIA[number]}")
         return value
