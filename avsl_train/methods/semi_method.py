@@ -36,8 +36,7 @@ class SemiMethod(Method):
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
         assert isinstance(config.method, Losses)
         self.shared = config.method
-        gather = getattr(config.optim, "gather", True)
-        self.base = ContrastiveBase(self.shared, config.optim.steps, gather, seed)
+        self.base = ContrastiveBase(self.shared, config.optim.steps, config.optim.gather, seed)
         self.diary = Diary()
         self.gallery: Clips | None = None
         super().__init__(config, viewer, seed, n_unlabeled)
