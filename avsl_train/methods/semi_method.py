@@ -17,6 +17,7 @@ from avsl_train.config import ExperimentConfig, FrontendName, ModelConfig
 from avsl_train.contrastive_base import ContrastiveBase, extra
 from avsl_train.data import Clips
 from avsl_train.diagnostics import GOOD, Diary, distance, label_iou
+from avsl_train.distributed import rank, world_size
 from avsl_train.ema import update_average
 from avsl_train.localizer import Localizer, Output
 from avsl_train.method_config import Losses
@@ -157,6 +158,8 @@ class SemiMethod(Method):
 
     def pictures(self) -> dict[str, Tensor]:
         """Return frames, hidden boxes, predictions and pseudo-labels of the first unlabelled clips."""
+        if self.gallery is None and self.fetch is not None and self.n_unlabeled:  # a run that just went on
+            self.remember(self.fetch(torch.arange(rank(), self.n_unlabeled, world_size())[:PICTURED]))
         if self.gallery is None:
             return {}
         clips = self.gallery
