@@ -56,4 +56,11 @@ def add_shards(sub: argparse.ArgumentParser) -> None:
 
 def add_threads(sub: argparse.ArgumentParser) -> None:
     """Add the option that bounds the CPU threads."""
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.add_argument("--threads", type=positive, help="CPU threads (default: torch's)")
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1; argparse tells of anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)

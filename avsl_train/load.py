@@ -14,6 +14,8 @@ from avsl_train.trained import Device, TrainedNetwork, build_method
 
 REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """``owner/name`` of the hub, with a revision if there is an ``@``."""
+FILES: Final = (".pt", ".pth", ".ckpt", ".tar")
+"""Ends of names that are files even if they are missing, and no names of the hub."""
 
 
 def load_model(path: str | Path, *, which: str | None = None, device: Device | None = None) -> Model:
@@ -64,6 +66,6 @@ def read_model(path: str | Path) -> StoredModel:
     place = Path(path)
     if place.is_dir():
         return read_folder(place)
-    if place.exists() or not REPOSITORY.fullmatch(str(path)):
+    if place.exists() or place.suffix in FILES or not REPOSITORY.fullmatch(str(path)):
         return read_file(place)
     return read_folder(download(str(path)))

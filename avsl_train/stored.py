@@ -69,9 +69,14 @@ def read_file(path: Path) -> StoredModel:
     TrainInputError
         The file is missing, damaged or neither of the two.
     """
-    values = _imported(path)
-    if values is None:
+    if _kept(path).get("format") is None:
         return of_checkpoint(load_checkpoint(path), file_digest(path))
+    values = torch.load(path, map_location="cpu", weights_only=True)
+    if values["format"] != IMPORTED or set(values) != {"format", "method", "weights", "source"}:
+        raise TrainInputError(
+            f"{path} has format {values['format']!r}, this program reads {IMPORTED!r}: import the published "
+            "checkpoint again"
+        )
     return StoredModel(values["method"], values["weights"], {"source": values["source"]}, file_digest(path))
 
 
@@ -89,24 +94,14 @@ def write_imported(model: StoredModel, path: Path) -> None:
 
 def is_ours(path: Path) -> bool:
     """Return whether a file is one that `read_file` reads, or was in another version of this program."""
+    kept = _kept(path)
+    return {"version", "models"} <= set(kept) or "format" in kept
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """Return what a file keeps, without reading its tensors; nothing if it is no dictionary or damaged."""
     try:
         values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except DAMAGED:
-        return False
-    return isinstance(values, dict) and ({"version", "models"} <= set(values) or "format" in values)
-
-
-def _imported(path: Path) -> dict[str, Any] | None:
-    """Return what an imported checkpoint holds; None for everything else, which `load_checkpoint` judges."""
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED:
-        return None
-    if not isinstance(values, dict) or "format" not in values:
-        return None
-    if values["format"] != IMPORTED or set(values) != {"format", "method", "weights", "source"}:
-        raise TrainInputError(
-            f"{path} has format {values['format']!r}, this program reads {IMPORTED!r}: import the published "
-            "checkpoint again"
-        )
-    return values
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -185,3 +185,15 @@ def test_the_program_itself_answers_at_once_and_without_traceback(
     assert answer.stdout == "False\n"  # torch takes seconds to import
     assert answer.stderr.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two"])
+def test_threads_are_at_least_one(
+    world: World, out: Path, capsys: pytest.CaptureFixture[str], threads: str
+) -> None:
+    arguments = predict_arguments(world, Path("c.pt"), out)
+    arguments[arguments.index("--threads") + 1] = threads
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"argument --threads: '{threads}' is no whole number of at least 1" in capsys.readouterr().err

@@ -14,11 +14,12 @@ from PIL import Image
 from torch.nn import functional
 
 import avsl_train
+from avsl_train.checkpoint import Checkpoint, save_checkpoint
 from avsl_train.data import ClipSet
 from avsl_train.errors import TrainInputError
 from avsl_train.fit import fit, read_training_clips
 from avsl_train.predict import load_method, predict
-from tests.train.conftest import World, make_config
+from tests.train.conftest import World, make_config, make_method
 
 RATE = 16000
 
@@ -147,6 +148,23 @@ def test_weights_of_another_configuration_are_refused(checkpoint: Path, tmp_path
     torch.save(values, tmp_path / "changed.pt")
     with pytest.raises(TrainInputError, match="the weights are not those of its configuration"):
         avsl_train.load_model(tmp_path / "changed.pt")
+
+
+def test_a_missing_file_is_not_sought_on_the_hub() -> None:
+    with pytest.raises(TrainInputError, match=r"no checkpoint runs/gone\.pt: train one"):
+        avsl_train.load_model("runs/gone.pt")
+
+
+def test_the_published_weights_that_a_training_began_with_may_be_gone(tmp_path: Path) -> None:
+    method = make_method(make_config({"name": "ezvsl", "network": "localizer"}))
+    config = method.config.model_dump(mode="json")
+    config["method"]["start"] = str(tmp_path / "gone.pth")
+    checkpoint = Checkpoint.fresh(config, "0" * 16, 0, "")
+    checkpoint.models = dict(method.models.state_dict())
+    save_checkpoint(checkpoint, tmp_path / "checkpoint.pt")
+    found = avsl_train.load_model(tmp_path / "checkpoint.pt")
+    assert found.localize(frame(), sound(1), sample_rate=RATE, size="map").shape == (8, 8)
+    assert found.values.name == "cosine/0.03"
 
 
 def test_importing_the_package_imports_no_torch() -> None:
