@@ -523,3 +523,55 @@ def test_bf16_gives_float_outputs_that_train() -> None:
         assert term.dtype == torch.float32
         assert term.item() == pytest.approx(wanted[key].item(), rel=0.1)
         assert gradient(term, coarse.models["a"]).isfinite().all()
+
+
+# ---- every switch of the ablation --------------------------------------------------------------------------
+
+CHANGES = {
+    "labels": ("self", {"cross gradient"}),
+    "soft": (False, {"label a", "label b", "cross gradient"}),
+    "sharpening": (False, {"label a", "label b", "cross gradient"}),
+    "pl_ema": (False, {"label a", "label b", "cross gradient"}),
+    "curriculum": (False, {"selected", "cross gradient"}),
+    "augmentation": (
+        "same",
+        {"views", "sup", "con", "reliability", "label b", "cross gradient"},  # A draws weakly as before
+    ),
+}
+"""What each switch changes in the second pass of a training."""
+
+
+def facts_of(config: ExperimentConfig) -> dict[str, Any]:
+    """Return all that a switch could change, in the second pass after warm-up."""
+    method = make_method(config, N)
+    assert isinstance(method, XPL)
+    method.models.train()
+    method.begin_epoch(EPOCH, sweep(config))
+    with torch.no_grad():  # so that the second pass predicts something else than the first
+        for parameter in method.models.parameters():
+            parameter.mul_(1.2)
+    note = method.begin_epoch(EPOCH + 1, sweep(config))
+    views = spy_on_strong_views(method)
+    terms = method.losses(make_batch(config), EPOCH + 1)
+    return {
+        "models": torch.cat([parameter.flatten() for parameter in method.models.parameters()]),
+        "label a": method.stores["a"].maps,
+        "label b": method.stores["b"].maps,
+        "reliability": torch.tensor(note["reliability"]),
+        "selected": method.selected,
+        "views": torch.stack([view.image for view in views]),
+        "sup": terms["sup"],
+        "con": terms["con"],
+        "cross gradient": torch.cat([gradient(terms["cross"], method.models[name]) for name in "ab"]),
+    }
+
+
+@pytest.mark.parametrize("key", list(CHANGES))
+def test_a_switch_changes_what_it_says_and_nothing_else(key: str) -> None:
+    value, changes = CHANGES[key]
+    own = {"rho_start": 0.4, "threshold": 0.1}
+    base, other = facts_of(config_of("xpl", **own)), facts_of(config_of("xpl", **own, **{key: value}))
+    changed = {fact for fact in base if not torch.equal(base[fact], other[fact])}
+    assert changed - {"selected"} == changes - {"selected"}
+    if key != "augmentation":  # other views may reorder the clips, or not
+        assert torch.equal(base["selected"], other["selected"]) == ("selected" not in changes)
