@@ -135,12 +135,15 @@ def download(repository: str) -> Path:
         raise TrainInputError(
             f"{repository} is neither a file, a folder nor a hub's name: {error}"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise TrainInputError(
-            f"no file or folder {repository} here, and the hub gives no such model ({reason}): check the "
-            "name; private models need `hf auth login`"
-        ) from error
+        answered = isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError)
+        why, mend = (
+            ("the hub gives no such model", "check the name; private models need `hf auth login`")
+            if answered
+            else ("the hub cannot be reached", "download the folder where it can be, and give its path")
+        )
+        raise TrainInputError(f"no file or folder {repository} here, and {why} ({reason}): {mend}") from error
 
 
 def require_token(repository: str) -> None:

@@ -485,3 +485,11 @@ def test_a_model_that_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
         "avsl-train: error: no file or folder me/other here, and the hub gives no such"
     )
     assert done.stderr.count("\n") == 1
+
+
+def test_a_hub_that_cannot_be_reached(hub: Hub, tmp_path: Path) -> None:
+    hub.address = "http://127.0.0.1:9"
+    done = run(
+        hub, tmp_path, "-c", "import sys; from avsl_train.hub_model import download; download('me/mine')"
+    )
+    assert "no file or folder me/mine here, and the hub cannot be reached (" in done.stderr
