@@ -28,7 +28,7 @@ from avsl_train.config_section import Probability, Section
 from avsl_train.errors import TrainInputError
 from avsl_train.explain import explain
 from avsl_train.method_config import SemiConfig, TwoModels
-from avsl_train.method_config_self import SelfConfig, SelfMethods, check_structure, with_structure
+from avsl_train.method_config_self import SelfConfig, SelfMethods, check_flow, check_structure, with_structure
 
 FrontendName = Literal["ezvsl", "logmel", "lvs", "alignment", "ssltie", "htf", "vggish", "sspl", "waveform"]
 
@@ -281,6 +281,7 @@ class ExperimentConfig(Section):
     def _consistent(self) -> Self:
         if isinstance(self.method, SelfConfig):
             check_structure(self.method, self.model)
+        check_flow(self.method.name, self.data.flow)
         if self.data.image_size > self.data.frame_size:
             raise ValueError(
                 f"data.image_size {self.data.image_size} is larger than data.frame_size "

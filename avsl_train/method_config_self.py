@@ -29,6 +29,8 @@ STRUCTURES: Final[dict[str, dict[str, Any]]] = {
     "htf": {**RESNETS, "stride": 32, "freeze_visual": True, "freeze_audio": False, "frontend": "htf"},
 }
 """What the section `model` says where the network is the published one [code]."""
+SEE_FLOW: Final = ("htf",)
+"""Methods that see the optical flow of clips."""
 FIT_LOCALIZERS: Final = ("ezvsl", "fnac")
 """Methods whose published checkpoints a localizer can start from too."""
 
@@ -204,11 +206,6 @@ class HTFConfig(TrimapConfig):
     views: Literal["published"] = Field(
         "published", description="What a training sees: frame and flow in one crop [code]."
     )
-    flow: list[str] = Field(
-        [],
-        description="Folders of shards with optical flow (`avsl-data preprocess --flow`); none is an error "
-        "when the first view is made [ours].",
-    )
     flow_values: Literal["signed", "published"] = Field(
         "signed",
         description="What the network sees of the flow: pixels / 255, mirrored with the frame [ours], or "
@@ -238,12 +235,15 @@ SelfMethods = (
 
 
 def with_structure(values: Any) -> Any:
-    """Return a configuration's values with what the method's published network fixes of ``model`` filled in.
+    """Return a configuration's values with what the method fixes filled in.
 
-    What is given stays, so that `check_structure` can say what is wrong with it.
+    That is what its published network is like, in ``model``, and ``data.flow``. What is given stays, so that
+    `check_structure` and `check_flow` can say what is wrong with it.
     """
     if not isinstance(values, dict) or not isinstance(values.get("method"), dict):
         return values
+    if values["method"].get("name") in SEE_FLOW and isinstance(values.get("data", {}), dict):
+        values = {**values, "data": {"flow": True, **values.get("data", {})}}
     method, model = values["method"], values.get("model", {})
     structure = STRUCTURES.get(str(method.get("name")))
     if structure is None or method.get("network", "published") != "published" or not isinstance(model, dict):
@@ -253,6 +253,15 @@ def with_structure(values: Any) -> Any:
         if fixed[side] != structure[side] and f"freeze_{side}" not in model:
             fixed.pop(f"freeze_{side}")
     return {**values, "model": fixed}
+
+
+def check_flow(name: str, flow: bool) -> None:
+    """Raise ValueError if a method sees the optical flow and ``data.flow`` loads none."""
+    if name in SEE_FLOW and not flow:
+        raise ValueError(
+            f"the method {name} sees the optical flow of every clip: data.flow must be true, or left out, "
+            "and shards be made with `avsl-data preprocess --flow`"
+        )
 
 
 def check_structure(method: SelfConfig, model: Section) -> None:

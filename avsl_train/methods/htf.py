@@ -9,17 +9,15 @@ frame is; ``flow_values`` chooses between that and the whole flow.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
 
 from avsl_train import losses, published
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
-from avsl_train.flow import FlowShards, FlowView, FlowViewer
+from avsl_train.flow import FlowView, FlowViewer
 from avsl_train.method_config_self import HTFConfig
-from avsl_train.methods.self_supervised import SelfSupervised, image_of
+from avsl_train.methods.self_supervised import SelfSupervised, image_of, single
 from avsl_train.published import Features
 from avsl_train.published_localizers import Flowing
 from avsl_train.views import View, Viewer
@@ -30,10 +28,8 @@ class HTF(SelfSupervised[HTFConfig]):
 
     def __init__(self, config: ExperimentConfig, viewer: Viewer, seed: int, n_unlabeled: int) -> None:
         super().__init__(config, viewer, seed, n_unlabeled)
-        folders = [Path(folder) for folder in self.settings.flow]
-        flow = FlowShards(folders, config.data.frame_size) if folders else None
         seen_as_published = self.settings.flow_values == "published"
-        self.eyes = FlowViewer(viewer.config, viewer.device, flow, seen_as_published)
+        self.eyes = FlowViewer(viewer.config, viewer.device, seen_as_published)
         self.viewer = self.eyes
 
     def published_network(self) -> nn.Module:
@@ -65,7 +61,7 @@ class HTF(SelfSupervised[HTFConfig]):
             raise ValueError("a view without optical flow: ask this method's own `viewer` for it")
         with self.autocast():
             found: Features = self.models["a"](image_of(view), self.sound_of(view), flow)
-        return Features(found.visual.float(), found.audio.float())
+        return single(found)
 
     def localize(self, view: View) -> Tensor:
         """Return the published map, cosine similarities [B, 1, h, w]."""

@@ -176,12 +176,14 @@ def make_clips(n: int, config: DataConfig, seed: int = 0) -> Clips:
     draw = torch.Generator().manual_seed(seed)
     size, samples = config.frame_size, round(config.clip_s * config.sample_rate)
     corners = torch.rand((n, 1, 2), generator=draw) * 0.5
+    frames = torch.randint(0, 256, (n, 3, size, size), generator=draw, dtype=torch.uint8)
     return Clips(
         torch.arange(n),
-        torch.randint(0, 256, (n, 3, size, size), generator=draw, dtype=torch.uint8),
+        frames,
         torch.randint(-9000, 9000, (n, samples), generator=draw, dtype=torch.int16),
         torch.cat([corners, corners + 0.4], dim=2),
         torch.arange(n) + 1000 * seed,
+        flow=frames[:, :2].float() / 50 if config.flow else None,
     )
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from avsl_train.distributed import rank, total, world_size
-from avsl_train.methods.htf import HTF
 from avsl_train.methods.method import Batch
 from avsl_train.methods.self_supervised import SelfSupervised
 from avsl_train.synced_batchnorm import synchronise
@@ -47,8 +46,6 @@ def step_of(case: str) -> dict[str, Tensor]:
     synchronise(method.models, CPU)
     clips = make_clips(CLIPS, config.data, 2)
     method.fetch = lambda index: clips[index]
-    if isinstance(method, HTF):
-        method.viewer.flow = lambda some: some.frames[:, :2].float() / 50  # type: ignore[attr-defined]
     mine = torch.arange(rank(), CLIPS, world_size())  # of four labelled clips, two are in each half
     method.begin_epoch(0, lambda: iter([clips[mine]]))
     method.models.train()

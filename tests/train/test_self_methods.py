@@ -13,13 +13,11 @@ from torch import Tensor
 
 from avsl_train.config import parse_config
 from avsl_train.errors import TrainInputError
-from avsl_train.flow import FlowViewer
 from avsl_train.method_config_self import STRUCTURES
 from avsl_train.methods import METHODS
 from avsl_train.methods.alignment import Alignment
 from avsl_train.methods.attention10k import Attention10k
 from avsl_train.methods.fnac import FNAC
-from avsl_train.methods.htf import HTF
 from avsl_train.methods.method import Batch
 from avsl_train.methods.self_supervised import SelfSupervised
 from avsl_train.methods.slavc import SLAVC
@@ -58,9 +56,6 @@ def ready(method: Any) -> SelfSupervised[Any]:
     assert isinstance(method, SelfSupervised)
     clips = make_clips(5, method.config.data, 2)
     method.fetch = lambda index: clips[index]
-    if isinstance(method, HTF):
-        assert isinstance(method.viewer, FlowViewer)
-        method.viewer.flow = lambda clips: clips.frames[:, :2].float() / 50
     method.begin_epoch(0, lambda: iter([clips]))
     method.models.train()
     return method
@@ -352,10 +347,15 @@ def test_sspl_says_for_which_maps_its_coding_module_is() -> None:
 
 
 def test_htf_says_what_it_lacks() -> None:
-    config = make_config({"name": "htf", "network": "localizer"})
-    method = make_method(config)
-    with pytest.raises(TrainInputError, match=r"method.flow names none: make shards with `avsl-data"):
-        method.losses(make_batch(config, n_labeled=0), 0)
+    """Flow is loaded without being asked for; not to load it, or clips without it, are one clear error."""
+    section = {"name": "htf", "network": "localizer"}
+    assert make_config(section).data.flow
+    assert not make_config({**section, "name": "ezvsl"}).data.flow
+    with pytest.raises(TrainInputError, match=r"htf sees the optical flow of every clip: data\.flow must be"):
+        make_config(section, data={"flow": False})
+    batch = make_batch(make_config("supervised"), n_labeled=0)
+    with pytest.raises(TrainInputError, match=r"no optical flow: set data\.flow to true.* preprocess --flow"):
+        make_method(make_config(section)).losses(batch, 0)
 
 
 # ---- published networks
