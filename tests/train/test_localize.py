@@ -388,3 +388,32 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
         localize_video(Model(Brightness()), video, tmp_path / "out.mp4", RED)
     assert (tmp_path / "out.mp4").read_text() == "earlier"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_container_whose_time_begins_late_begins_at_0(tmp_path: Path) -> None:
+    """Transport streams begin at 1.4 s; picture and sound stay together."""
+    loud = np.zeros((2, 2 * 44100), np.float32)
+    loud[:, 44100 : 44100 + 22050] = 0.6 * np.sin(np.arange(22050) * 0.1)
+    video = make_video(tmp_path / "in.mp4", sound=loud)
+    ffmpeg(["-i", str(video), "-c", "copy", str(tmp_path / "in.ts")])
+    with av.open(str(tmp_path / "in.ts")) as container:
+        assert (container.start_time or 0) > 1e6
+    track = localize_video(Model(Brightness()), tmp_path / "in.ts", tmp_path / "out.mp4", RED, every_s=0.1)
+    times, pictures = read_back(tmp_path / "out.mp4")
+    assert times[0] < 0.1
+    assert track.times_s[0] == pytest.approx(times[0], abs=1e-3)
+    shift_s = times[0]
+    jump = next(time_s for time_s, pixels in zip(times, pictures, strict=True) if pixels[40, 60].max() > 128)
+    assert jump - shift_s == pytest.approx(1.0, abs=0.01)
+    found = loudness(tmp_path / "out.mp4") > 0.3
+    assert np.flatnonzero(found)[0] / 10 == pytest.approx(jump, abs=0.11)
+
+
+def test_a_still_has_the_colours_of_the_same_moment_in_the_video(tmp_path: Path) -> None:
+    """Under the same range."""
+    video = make_video(tmp_path / "in.mp4")
+    model, style = Model(Brightness()), Style("jet", low=0.0, high=0.6)
+    localize_video(model, video, tmp_path / "out.mp4", style, every_s=0.5)
+    localize_moment(model, video, 0.5, tmp_path / "still.png", style)
+    _, pictures = read_back(tmp_path / "out.mp4")
+    assert np.abs(pictures[5].astype(int) - still(tmp_path / "still.png")).mean() < 4
