@@ -5,9 +5,9 @@ Tags as in `avsl_train.config`: [paper], [code], [ours].
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from avsl_train.config_section import Probability, Section
 
@@ -77,6 +77,15 @@ class FixMatchConfig(Losses):
     positive: Probability = Field(0.8, description="Pixels with P at or above it are confidently 1 [ours].")
     negative: Probability = Field(0.2, description="Pixels with P at or below it are confidently 0 [ours].")
     warmup: Probability = Field(0.1, description="Share of the steps before pixels teach [ours].")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.negative >= self.positive:
+            raise ValueError(
+                f"negative {self.negative} is not below positive {self.positive}: a pixel between them would "
+                "be sure of being both"
+            )
+        return self
 
 
 class TwoModels(Section):

@@ -16,6 +16,7 @@ from torch.nn import functional
 from avsl_train.augment import CROP_DRAWS, Geometry, crop, draw_strong, draw_weak, identity
 from avsl_train.config import AugmentConfig, ExperimentConfig
 from avsl_train.data import Clips
+from avsl_train.errors import TrainInputError
 from avsl_train.methods import DMT, FixMatch, MeanTeacher, Method
 from avsl_train.methods.mean_teacher import rampup
 from avsl_train.methods.method import predicting
@@ -321,6 +322,11 @@ def test_pixels_that_nobody_is_sure_of_do_not_teach() -> None:
     term = method.losses(make_batch(method.config), EPOCH)["confident"]
     assert term.item() == 0
     assert gradient(term, method.models["a"]).abs().max() == 0
+
+
+def test_thresholds_that_cross_are_told() -> None:
+    with pytest.raises(TrainInputError, match=r"negative 0\.6 is not below positive 0\.5: a pixel between"):
+        make_config({"name": "fixmatch", "positive": 0.5, "negative": 0.6})
 
 
 # ---- DMT ---------------------------------------------------------------------------------------------------
