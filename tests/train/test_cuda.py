@@ -16,7 +16,7 @@ from tests.train.conftest import World
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_xpl_trains_and_predicts_on_cuda(world: World, tmp_path: Path, precision: str) -> None:
     """Run in processes of their own: CUDA must not start in the one that forks others."""
     method = {"name": "xpl", "warmup": 0.1, "rho_start": 1.0}
