@@ -13,7 +13,7 @@ import pytest
 
 COMMANDS = {
     "avsl-data": ("render", "catalog", "annotations", "download", "preprocess", "split", "frames"),
-    "avsl-train": ("resolve", "fit", "predict"),
+    "avsl-train": ("resolve", "fit", "predict", "localize", "export", "import"),
     "avsl-eval": ("score", "protocols", "collect", "gallery", "report", "summary"),
 }
 SUBCOMMANDS = [(command, name) for command, names in COMMANDS.items() for name in names]
