@@ -104,7 +104,7 @@ def read_rows(shards: Sequence[Path], ids: set[str], flow: bool = False) -> dict
     if without:
         raise TrainInputError(
             f"{without[0]} has no optical flow, which data.flow asks for: make its shards with "
-            "`avsl-data preprocess --flow` (in a study: datasets.NAME.flow: true), or set data.flow to false"
+            "`avsl-data preprocess --flow` (in a study: datasets.NAME.flow: true)"
         )
     return rows
 
