@@ -27,7 +27,7 @@ from avsl_train.losses.alignment import AlignmentView, alignment_logits
 from avsl_train.losses.similarity import diagonal_cross_entropy
 from avsl_train.method_config_self import AlignmentConfig
 from avsl_train.methods.method import State, Sweep, predicting
-from avsl_train.methods.self_supervised import SelfSupervised, image_of
+from avsl_train.methods.self_supervised import SelfSupervised, image_of, single
 from avsl_train.published import Projected
 from avsl_train.published_localizers import Whole
 from avsl_train.views import View, Viewer
@@ -108,8 +108,7 @@ class Alignment(SelfSupervised[AlignmentConfig]):
         network: Any = self.models["a"]
         with self.autocast():
             found: Projected = network.projected(image_of(view), self.sound_of(view))
-        local = published.Features(found.local.visual.float(), found.local.audio.float())
-        return Projected(local, found.image.float(), found.audio.float())
+        return Projected(single(found.local), found.image.float(), found.audio.float())
 
     def nearest(self, index: Tensor, kind: str, draws: Draws, keys: Tensor) -> Tensor:
         """Return one of the ``k`` nearest other clips of each clip, [B] of int64.

@@ -20,7 +20,8 @@ from avsl_train import published
 from avsl_train.data import Clips
 from avsl_train.distributed import gather_rows, total, world_size
 from avsl_train.draws import Draws
-from avsl_train.encoders.soundnet import SoundNet
+from avsl_train.encoders.encoder import Encoder
+from avsl_train.encoders.soundnet import OBJECTS, SoundNet
 from avsl_train.losses.l2l import Heard, triplet
 from avsl_train.method_config_self import Attention10kConfig, uses_labels
 from avsl_train.methods.method import Batch
@@ -29,6 +30,26 @@ from avsl_train.published_localizers import Attending
 from avsl_train.views import View, rasterise
 
 NOBODY: Final = torch.zeros(0, dtype=torch.int64)
+
+
+class SoundScores(Encoder):
+    """SoundNet's scores of objects, averaged over time; frozen, its BatchNorm keeps its statistics.
+
+    Parameters
+    ----------
+    weights
+        A file or address of SoundNet, or None for random ones.
+    """
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        self.trunk = SoundNet(weights)
+        self.channels = OBJECTS
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Return [B, 1000] of the front end ``waveform``."""
+        scores: Tensor = self.trunk(wave[:, 0])
+        return scores.mean(-1)
 
 
 @dataclass(frozen=True)
@@ -57,10 +78,11 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
 
     def build(self) -> dict[str, nn.Module]:
         """Return the network and, where that has none of its own, SoundNet as model ``sound``."""
-        models = super().build()
+        models: dict[str, Any] = super().build()
         if self.settings.network == "published":
-            model = self.config.model
-            models["sound"] = SoundNet(model.audio_weights).requires_grad_(not model.freeze_audio)
+            models["sound"] = SoundScores(self.config.model.audio_weights)
+            if self.config.model.freeze_audio:
+                models["sound"].freeze()
         return models
 
     def published_view(self, clips: Clips, draws: Draws) -> View:
@@ -97,7 +119,7 @@ class Attention10k(SelfSupervised[Attention10kConfig]):
         network: Any = self.models["a"]
         with self.autocast():
             if "sound" in self.models:
-                sound = self.models["sound"](self.sound_of(view)[:, 0]).mean(-1)
+                sound = self.models["sound"](self.sound_of(view))
             else:
                 sound = network.hear(self.sound_of(view))
             heard: Heard = network(image_of(view), sound)

@@ -20,10 +20,11 @@ from avsl_train import losses
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
+from avsl_train.excerpts import Heard
 from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD
 from avsl_train.losses.similarity import Features as Pair
 from avsl_train.method_config_self import SelfConfig
-from avsl_train.methods.method import Batch, Method
+from avsl_train.methods.method import Batch, Method, predicting
 from avsl_train.published import SOURCES, Features
 from avsl_train.published.checkpoints import localizer_state, without_prefix
 from avsl_train.published_localizers import OneHead
@@ -35,6 +36,8 @@ from avsl_train.weights import load_state, locate, read_state
 Settings = TypeVar("Settings", bound=SelfConfig)
 
 WHERE: Final = "method.start"
+PICTURED: Final = 4
+"""Clips of the image strips."""
 
 
 class SelfSupervised(Method, Generic[Settings]):
@@ -78,6 +81,10 @@ class SelfSupervised(Method, Generic[Settings]):
         """Return what a step sees of its clips; one view unless a method says else."""
         return (self.view(clips, self.draws("self", step)),)
 
+    def heard_once(self, step: int) -> Heard:
+        """Return what a method hears that makes one view, its published one being of the middle."""
+        return (None if self.settings.views == "published" else self.draws("self", step),)
+
     def view(self, clips: Clips, draws: Draws) -> View:
         """Return one view: the method's own, or the weak or strong one of the semi-supervised methods."""
         if self.settings.views == "published":
@@ -89,11 +96,23 @@ class SelfSupervised(Method, Generic[Settings]):
         """Return the method's own view: a crop, a flip and the middle of the sound, unless it says else."""
         return self.eyes.cropped(clips, draws, self.frontend("a"))
 
+    def pictures(self) -> dict[str, Tensor]:
+        """Return frames and maps of the first unlabelled clips, maps from lowest to highest value."""
+        if self.fetch is None or not self.n_unlabeled:
+            return {}
+        view = self.viewer.plain(
+            self.fetch(torch.arange(min(PICTURED, self.n_unlabeled))), self.frontend("a")
+        )
+        with predicting(self.models):
+            maps = self.localize(view)
+        low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+        return {"frame": view.image, "map": (maps - low) / (high - low).clamp(min=1e-6)}
+
     def features(self, view: View) -> Features:
         """Return the unit vectors of a view, in float32."""
         with self.autocast():
             found: Features = self.models["a"](image_of(view), self.sound_of(view))
-        return Features(found.visual.float(), found.audio.float())
+        return single(found)
 
     def together(self, features: Features) -> Pair:
         """Return the features of all processes, so that each clip has the others of all as negatives."""
@@ -148,6 +167,11 @@ class SelfSupervised(Method, Generic[Settings]):
 def unlabeled(batch: Batch) -> Clips:
     """Return the unlabelled clips of a batch."""
     return batch.clips[torch.arange(batch.n_labeled, len(batch.clips))]
+
+
+def single(features: Features) -> Features:
+    """Return features in single precision, in which similarities and losses are computed."""
+    return Features(features.visual.float(), features.audio.float())
 
 
 def image_of(view: View) -> Tensor:

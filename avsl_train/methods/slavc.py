@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from avsl_train import losses, published
 from avsl_train.config import ExperimentConfig
+from avsl_train.excerpts import Heard
 from avsl_train.method_config_self import SLAVCConfig
-from avsl_train.methods.self_supervised import SelfSupervised, image_of
+from avsl_train.methods.self_supervised import SelfSupervised, image_of, single
 from avsl_train.published import TwoHeads
 from avsl_train.published_localizers import Momentum
 from avsl_train.views import View, Viewer
@@ -41,6 +42,10 @@ class SLAVC(SelfSupervised[SLAVCConfig]):
         """Return a localizer with second projections, and its copy."""
         return Momentum(self.config.model, self.config.data, self.settings.dropout)
 
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return self.heard_once(step)
+
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return the term ``con``.
 
@@ -55,7 +60,7 @@ class SLAVC(SelfSupervised[SLAVCConfig]):
                 network.update_momentum(self.settings.momentum)
                 self._moved_at = step
             target: TwoHeads = network.momentum(image_of(view), self.sound_of(view))
-        one, two, slow_one, slow_two = (self.together(head) for head in (*online, *target))
+        one, two, slow_one, slow_two = (self.together(single(head)) for head in (*online, *target))
         return {"con": losses.slavc(one, two, slow_one, slow_two, self.settings.tau)}
 
     def localize(self, view: View) -> Tensor:
@@ -64,5 +69,5 @@ class SLAVC(SelfSupervised[SLAVCConfig]):
         run = network.momentum if self.settings.branch == "momentum" else network
         with self.autocast():
             heads: TwoHeads = run(image_of(view), self.sound_of(view))
-        total: Tensor = heads.one.own.float() + heads.two.own.float()
+        total: Tensor = single(heads.one).own + single(heads.two).own
         return total / (2 * self.settings.tau)

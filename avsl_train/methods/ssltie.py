@@ -17,7 +17,7 @@ from avsl_train.data import Clips
 from avsl_train.draws import Draws
 from avsl_train.losses import Transform
 from avsl_train.method_config_self import SSLTIEConfig
-from avsl_train.methods.self_supervised import SelfSupervised, image_of
+from avsl_train.methods.self_supervised import SelfSupervised, image_of, single
 from avsl_train.published import Features
 from avsl_train.published_localizers import OneHead
 from avsl_train.views import View
@@ -86,7 +86,7 @@ class SSLTIE(SelfSupervised[SSLTIEConfig]):
         with self.autocast():
             image = view.transform(image_of(view))
             found: Features = self.models["a"](image, self.sound_of(view))
-        return Features(found.visual.float(), found.audio.float())
+        return single(found)
 
     def _trimap(self, features: Features) -> Tensor:
         s = self.settings

@@ -50,8 +50,8 @@ class SSPL(SelfSupervised[SSPLConfig]):
         network: Any = self.models["a"]
         with self.autocast():
             heard = network.hear(self.sound_of(views[0]))
-            features = [network.look(image_of(view), heard).feature.float() for view in views]
-            return {"simsiam": losses.sspl(network.ssl_head, *features)}
+            features = [network.look(image_of(view), heard).feature for view in views]
+        return {"simsiam": losses.sspl(network.ssl_head, *(feature.float() for feature in features))}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the head with its own rate, and PCM's rates of exchange without weight decay [code]."""

@@ -140,6 +140,30 @@ def test_the_map_is_in_its_range(name: str) -> None:
         assert name in {"ezvsl", "slavc", "fnac", "attention10k"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_show_maps_from_their_lowest_to_their_highest_value(name: str) -> None:
+    method = small(name)
+    before = digest(method.models.state_dict())
+    found = method.pictures()
+    assert found["frame"].shape == (4, 3, 32, 32)
+    assert found["map"].amin((2, 3)).tolist() == [[0]] * 4
+    torch.testing.assert_close(found["map"].amax((2, 3)), torch.ones(4, 1))
+    assert digest(method.models.state_dict()) == before
+    assert method.models.training
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_trains_on_losses_in_single_precision(name: str) -> None:
+    config = make_config({"name": name, "network": "localizer", **SMALL.get(name, {})}, precision="bf16")
+    method = ready(make_method(config))
+    for term in method.losses(unlabeled_batch(method), 0).values():
+        assert term.dtype == torch.float32
+        assert term.isfinite()
+    with torch.no_grad():
+        plain = method.viewer.plain(make_clips(3, config.data), method.frontend("a"))
+        assert method.localize(plain).dtype == torch.float32
+
+
 @pytest.mark.parametrize("views", ["published", "weak", "strong"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "htf"])
 def test_any_view_can_be_asked_for(name: str, views: str) -> None:
@@ -381,17 +405,25 @@ def test_frozen_parts_of_published_networks_are_no_students(name: str) -> None:
     assert isinstance(method, SelfSupervised)
     students = {id(parameter) for parameter in method.students()}
     network: Any = method.models["a"]
-    frozen: dict[str, list[Any]] = {
-        "sspl": [network.frame, network.sound.features, network.sound.embeddings] if name == "sspl" else [],
-        "attention10k": [network.vision_embedding_model, method.models["sound"]]
-        if name == "attention10k"
-        else [],
-        "htf": [network.imgnet] if name == "htf" else [],
-    }
-    held = {id(parameter) for part in frozen[name] for parameter in part.parameters()}
+    if name == "sspl":
+        frozen = [network.frame, network.sound.features, network.sound.embeddings]
+    elif name == "attention10k":
+        frozen = [network.vision_embedding_model, method.models["sound"]]
+    else:
+        frozen = [network.imgnet]
+    held = {id(parameter) for part in frozen for parameter in part.parameters()}
     assert held
     assert not students & held
     assert students | held == {id(parameter) for parameter in method.models.parameters()}
+    method.models.train()
+    norms = [
+        part.training
+        for model in frozen
+        for part in model.modules()
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    # of these networks HTF's alone goes on gathering statistics, as published
+    assert set(norms) == {"sspl": set(), "attention10k": {False}, "htf": {True}}[name]
 
 
 def test_a_training_starts_from_a_published_checkpoint(tmp_path: Path) -> None:
