@@ -6,6 +6,7 @@ Shape letters: B clips.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -18,6 +19,13 @@ START_DRAWS = 1
 
 Heard = Sequence[Draws | None]
 """The views that will be asked of some clips: the draws of each weak or strong one, None for a plain one."""
+PLAIN: Final[Heard] = (None,)
+"""The plain view alone."""
+
+
+def whole(step: int) -> Heard | None:  # noqa: ARG001 - the signature of `Method.heard`
+    """Return that the whole sound is heard."""
+    return None
 
 
 def excerpt_samples(config: DataConfig) -> int:

@@ -164,6 +164,7 @@ def _share(config: ExperimentConfig, clips: TrainingClips, seed: int, method: Me
         rank(),
         world_size(),
         config.optim.accumulate,
+        method.heard,
     )
 
 

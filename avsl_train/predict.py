@@ -18,6 +18,7 @@ from avsl_train.checkpoint import Checkpoint, load_checkpoint
 from avsl_train.config import DataConfig
 from avsl_train.data import ClipSet
 from avsl_train.errors import TrainInputError
+from avsl_train.excerpts import PLAIN
 from avsl_train.files import whole_file
 from avsl_train.import_published import PublishedNetwork
 from avsl_train.load import open_network
@@ -65,8 +66,8 @@ def predict(method: Method, clips: ClipSet) -> tuple[Float32, Float32]:
         Mean of the largest quarter of the map.
     """
     with predicting(method.models):
-        batches = (method.localize(method.viewer.plain(batch))[:, 0] for batch in clips.in_order(BATCH))
-        return _collect(batches, len(clips))
+        batches = clips.in_order(BATCH, heard=PLAIN)
+        return _collect((method.localize(method.viewer.plain(batch))[:, 0] for batch in batches), len(clips))
 
 
 def predict_published(network: PublishedNetwork, clips: ClipSet) -> tuple[Float32, Float32]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips, ClipSet, read_split
 from avsl_train.errors import TrainInputError
+from avsl_train.excerpts import Heard, whole
 from avsl_train.method_config_self import uses_labels
 from avsl_train.methods.method import Batch
 from avsl_train.seeding import stream
@@ -151,6 +152,8 @@ class Share:
         Number of the process and of all of them.
     parts
         Micro-batches per step.
+    heard
+        The views that a step makes (`Method.heard`).
 
     Raises
     ------
@@ -164,6 +167,7 @@ class Share:
     rank: int
     ranks: int
     parts: int
+    heard: Callable[[int], Heard | None] = whole
 
     def __post_init__(self) -> None:
         pieces = self.ranks * self.parts
@@ -211,7 +215,10 @@ class Share:
 
     def _batches(self, steps: range) -> Iterator[Batch]:
         sides = ((self.clips.labeled, self.labeled), (self.clips.unlabeled, self.unlabeled))
-        parts = [clips.batches(self.places(passes, steps)) for clips, passes in sides if passes is not None]
+        heard = [self.heard(step) for step in steps for _ in range(self.parts)]
+        parts = [
+            clips.batches(self.places(passes, steps), heard) for clips, passes in sides if passes is not None
+        ]
         for found in zip(*parts, strict=True):
             clips = found[0] if len(found) == 1 else Clips.join(found)
             yield Batch(clips, len(found[0]) if self.labeled else 0)

@@ -19,6 +19,7 @@ from avsl_train.config import OptimConfig
 from avsl_train.data import ClipSet
 from avsl_train.distributed import gather_objects, rank, world_size
 from avsl_train.errors import TrainInputError
+from avsl_train.excerpts import PLAIN
 from avsl_train.methods.method import Method, predicting
 from avsl_train.training_clips import chunks
 
@@ -73,7 +74,8 @@ class Validation:
         own = torch.arange(rank(), len(self.clips), world_size())
         scores = self._empty()
         with predicting(method.models):
-            for clips in self.clips.batches(chunks(own, BATCH)):
+            parts = chunks(own, BATCH)
+            for clips in self.clips.batches(parts, [PLAIN] * len(parts)):
                 maps = method.localize(method.viewer.plain(clips)).float()
                 names = [self.clips.ids[place] for place in clips.index.tolist()]
                 try:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from avsl_train import losses
 from avsl_train.config import ExperimentConfig, ModelConfig
 from avsl_train.data import Clips
+from avsl_train.excerpts import Heard
 from avsl_train.method_config import DMTConfig
 from avsl_train.methods.method import Batch, Sweep
 from avsl_train.methods.semi_method import SemiMethod, sum_of
@@ -50,6 +51,10 @@ class DMT(SemiMethod):
         del step
         self.remember_first(sweep)
         return self.read_diary()
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return (*(self.draws("strong", name, step) for name in PAIRS), self.draws("weak", step))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and in stage 2 ``ipl``."""

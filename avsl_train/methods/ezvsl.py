@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from avsl_train import losses, published
+from avsl_train.excerpts import Heard
 from avsl_train.method_config_self import EZVSLConfig
 from avsl_train.methods.self_supervised import SelfSupervised
 from avsl_train.published_localizers import OneHead
@@ -30,6 +31,10 @@ class EZVSL(SelfSupervised[EZVSLConfig]):
     def localizer_network(self) -> nn.Module:
         """Return a localizer's features."""
         return OneHead(self.config.model, self.config.data)
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return self.heard_once(step)
 
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return the term ``con``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from avsl_train import published
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
+from avsl_train.excerpts import Heard
 from avsl_train.losses.fnac import fnac_terms
 from avsl_train.method_config_self import FNACConfig
 from avsl_train.methods.self_supervised import SelfSupervised
@@ -38,6 +39,10 @@ class FNAC(SelfSupervised[FNACConfig]):
         """Return EZ-VSL's view with two masks on the spectrogram [code]."""
         swapped = self.settings.mask_axes == "published"
         return self.eyes.masked(clips, draws, self.settings.mask, swapped, self.frontend("a"))
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return self.heard_once(step)
 
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return ``con`` and, after warm-up, ``audio`` (l1), ``foreground`` (l2) and ``visual`` (l3)."""

@@ -14,6 +14,7 @@ from avsl_train import losses
 from avsl_train.augment import identity, uncrop
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
+from avsl_train.excerpts import Heard
 from avsl_train.method_config import HardPLConfig
 from avsl_train.methods.method import Batch, State, Sweep, predicting
 from avsl_train.methods.semi_method import SemiMethod
@@ -48,6 +49,10 @@ class HardPL(SemiMethod):
                 self.note_labels(label, clips, identity(len(clips)).to(label.device))
         self.labelled = True
         return self.read_diary()
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return (self.draws("strong", "a", step),)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, after warm-up, ``pl``."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from avsl_train import losses
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
+from avsl_train.excerpts import Heard
 from avsl_train.method_config import MeanTeacherConfig
 from avsl_train.methods.method import Batch, Sweep
 from avsl_train.methods.semi_method import SemiMethod
@@ -41,6 +42,10 @@ class MeanTeacher(SemiMethod):
         del step
         self.remember_first(sweep)
         return self.read_diary()
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return (self.draws("strong", "a", step), self.draws("weak", "a", step))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, after warm-up, ``consistency``."""

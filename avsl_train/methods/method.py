@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from avsl_train.config import ExperimentConfig, FrontendName, ModelConfig
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
+from avsl_train.excerpts import Heard
 from avsl_train.localizer import Localizer, Output
 from avsl_train.seeding import stream
 from avsl_train.views import View, Viewer
@@ -120,6 +121,13 @@ class Method(ABC):
             In [0, 1], one per strip, the same K clips in each: their frames, and maps on the whole frame.
         """
         return {}
+
+    def heard(self, step: int) -> Heard | None:  # noqa: ARG002 - part of the contract
+        """Return the views that `losses` makes at a step: only what they hear is decoded of its clips.
+
+        None: all of it. A view that is not among them is refused when it is made (`Clips.sound`).
+        """
+        return None
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:

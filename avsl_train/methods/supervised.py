@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from avsl_train.config import ExperimentConfig
+from avsl_train.excerpts import Heard
 from avsl_train.method_config import SupervisedConfig
 from avsl_train.methods.method import Batch, Sweep
 from avsl_train.methods.semi_method import SemiMethod
@@ -27,6 +28,10 @@ class Supervised(SemiMethod):
         del step
         self.remember_first(sweep)
         return self.read_diary()
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return (self.draws("strong", "a", step),)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup`` and, if it has a weight, ``con``."""

@@ -22,6 +22,7 @@ from avsl_train.config import AugmentConfig, ExperimentConfig, ModelConfig
 from avsl_train.data import Clips
 from avsl_train.diagnostics import GOOD
 from avsl_train.distributed import total
+from avsl_train.excerpts import Heard
 from avsl_train.localizer import Output
 from avsl_train.method_config import XPLConfig
 from avsl_train.methods.method import Batch, State, Sweep, predicting
@@ -66,6 +67,10 @@ class XPL(SemiMethod):
         n = max(self.n_unlabeled, 1)
         found = {"rho": self.selected.sum().item() / n, "reliability": scores.sum().item() / n}
         return {**found, **self.read_diary()}
+
+    def heard(self, step: int) -> Heard | None:
+        """Return the views of a step."""
+        return [self.draws("strong", self._drawn_as(name), step) for name in OTHER]
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the terms ``sup``, ``con`` and, once clips are selected, ``cross``."""
