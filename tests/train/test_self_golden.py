@@ -19,10 +19,12 @@ from avsl_train.augment import identity
 from avsl_train.config import parse_config
 from avsl_train.flow import FlowView
 from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD
-from avsl_train.losses import Transform
+from avsl_train.losses import SSPLHead, Transform
 from avsl_train.methods import METHODS
+from avsl_train.methods.attention10k import Attention10k, ContrastedView
 from avsl_train.methods.self_supervised import SelfSupervised
 from avsl_train.methods.ssltie import MovedView
+from avsl_train.methods.sspl import SSPL
 from avsl_train.views import View, Viewer
 from tests.train.conftest import CPU
 from tests.train.published_rules import by_recipe, image, spectrogram
@@ -157,3 +159,100 @@ def test_slavc_may_predict_by_its_momentum_copy(facts: dict[str, Any], shared: P
     assert not torch.allclose(
         found, torch.from_numpy(arrays["slavc.Savl_online"]).view(found.shape), atol=1e-2
     )
+
+
+# ---- Attention10k and SSPL: vectors of what follows their frozen networks
+
+
+def given(image: Tensor, heard: Tensor, frontend: Any) -> View:
+    """Return a view that stands for what the frozen networks make of it."""
+    return View(image, heard, identity(len(heard)), frontend)
+
+
+@pytest.fixture(scope="module")
+def losses_of(shared: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    facts = json.loads((shared / "golden/models/losses.json").read_text())
+    with np.load(shared / "golden/models/losses.npz") as stored:
+        arrays = {
+            key: torch.from_numpy(stored[key]) for key in stored.files if key.startswith(("l2l", "sspl"))
+        }
+    return facts, arrays
+
+
+def gradients_are(network: nn.Module, known: dict[str, float]) -> None:
+    lengths = {
+        key: value.grad.norm().item() for key, value in network.named_parameters() if value.grad is not None
+    }
+    assert set(lengths) == set(known)
+    total = math.sqrt(sum(length**2 for length in known.values()))
+    for key, length in known.items():
+        assert lengths[key] == pytest.approx(length, rel=2e-2, abs=1e-5 * total), key
+
+
+def test_attention10k_equals_the_original(
+    losses_of: tuple[dict[str, Any], dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, arrays = losses_of[0]["l2l"], losses_of[1]
+    section = {"name": "attention10k", "lambda_sup": 1.0, "sup_mean": "batch"}
+    config = parse_config({"method": section, "device": "cpu"}, "a test")
+    method = METHODS["attention10k"](config, Viewer(config.data, CPU), seed=0, n_unlabeled=8)
+    assert isinstance(method, Attention10k)
+    network: Any = method.models["a"]
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == facts["keys"]
+    network.load_state_dict({key: by_recipe(key, value.shape) for key, value in network.state_dict().items()})
+    # the vectors begin behind VGG-16 and SoundNet, and bring sounds of other clips
+    network.vision_embedding_model = nn.Identity()
+    method.models["sound"] = nn.Identity()
+    positive, negative = (
+        torch.from_numpy((np.random.default_rng(seed).standard_normal((4, 1000)) + 1).astype(np.float32))
+        for seed in (81, 82)
+    )
+    monkeypatch.setattr("avsl_train.methods.attention10k.image_of", lambda view: view.image)
+    monkeypatch.setattr(method, "gathered", lambda sound: torch.cat([sound, negative]))
+    rows, columns = np.mgrid[:20, :20]
+    bump = 30 * np.exp(-((rows - 10) ** 2 + (columns - 8) ** 2) / 18)
+    noise = np.random.default_rng(80).standard_normal((4, 512, 20, 20)).astype(np.float32)
+    visual = torch.from_numpy(
+        (noise + bump * arrays["l2l.vis_dir"].numpy()[:, :, None, None]).astype(np.float32)
+    )
+    view = ContrastedView(**vars(given(visual, positive, "waveform")), other=torch.arange(4, 8))
+    heard, sound = method.attend(view)
+    torch.testing.assert_close(heard.attention.flatten(1), arrays["l2l.att_map"], atol=1e-6, rtol=1e-4)
+    truth = arrays["l2l.worker_gt"].view(4, 1, 20, 20)
+    terms = {
+        "unsup_loss": method.triplet(heard, sound, view),
+        "sup_loss": method.likelihood(heard.attention, truth, arrays["l2l.weights"][:, 0] > 0),
+    }
+    for name, term in terms.items():
+        assert term.item() == pytest.approx(facts[name], rel=3e-4)
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    gradients_are(network, facts["grad_l2"])
+
+
+def test_sspl_equals_the_original(
+    losses_of: tuple[dict[str, Any], dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, arrays = losses_of[0]["sspl"], losses_of[1]
+    config = parse_config({"method": {"name": "sspl", "pcm": False}, "device": "cpu"}, "a test")
+    method = METHODS["sspl"](config, Viewer(config.data, CPU), seed=0, n_unlabeled=8)
+    assert isinstance(method, SSPL)
+    network: Any = method.models["a"]
+    # the vectors begin behind VGG-16 and VGGish, and have 32 channels
+    network.frame = nn.Identity()
+    network.ssl_head = SSPLHead(32)
+    network.ssl_head.load_state_dict(
+        {key: by_recipe(f"head.{key}", value.shape) for key, value in network.ssl_head.state_dict().items()}
+    )
+    monkeypatch.setattr(network, "hear", lambda patches: (None, patches.mean(1)))
+    monkeypatch.setattr("avsl_train.methods.sspl.image_of", lambda view: view.image)
+    views = tuple(
+        given(arrays[f"sspl.vis_view{number}"], arrays["sspl.aud_patches"], "sspl") for number in (1, 2)
+    )
+    method.models.train()
+    (term,) = method.terms(views, 0).values()
+    assert term.item() == pytest.approx(facts["loss"], rel=3e-4, abs=1e-6)
+    term.backward()  # type: ignore[no-untyped-call]
+    gradients_are(network.ssl_head, facts["head_grad_l2"])
+    with torch.no_grad():
+        found = method.localize(views[0])[:, 0]
+    torch.testing.assert_close(found, arrays["sspl.sim_map_view1"], atol=2e-5, rtol=0)
