@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from avsl_train.cli import Commands, add_command, add_shards, add_threads
@@ -41,6 +42,8 @@ def _fit(args: argparse.Namespace) -> None:
     from avsl_train.config import load_config, parse_config
 
     config = load_config(args.config)  # before torch is imported: a misspelt key answers at once
+    # torch warns that all parameters are used; in the warm-up of a method they are not
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     given = {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None}
     if given:
         config = parse_config({**config.model_dump(mode="json"), **given}, "the command line")
