@@ -67,7 +67,7 @@ class Alignment(SelfSupervised[AlignmentConfig]):
         vectors = gather_rows(torch.cat(found, dim=1).transpose(0, 1).contiguous())  # [n, 2, C]
         ordered = torch.empty_like(vectors)
         ordered[places] = vectors
-        self.bank = dict(zip(KINDS, ordered.unbind(1), strict=True))
+        self._keep(dict(zip(KINDS, ordered.unbind(1), strict=True)))
         return {}
 
     def views(self, clips: Clips, step: int) -> tuple[View, ...]:
@@ -122,7 +122,7 @@ class Alignment(SelfSupervised[AlignmentConfig]):
         draws, keys
             Which of the nearest it is.
         """
-        bank = self.bank[kind].to(self.viewer.device).float()
+        bank = self.bank[kind]
         alike = bank[index.to(bank.device)] @ bank.T  # [B, n]
         alike.scatter_(1, index.to(bank.device)[:, None], -torch.inf)
         k = min(self.settings.k, len(bank) - 1)
@@ -131,11 +131,19 @@ class Alignment(SelfSupervised[AlignmentConfig]):
 
     def state(self) -> State:
         """Return what the unlabelled clips looked and sounded like."""
-        return {"bank": dict(self.bank)} if self.bank else {}
+        return (
+            {"bank": {kind: vectors.half().cpu() for kind, vectors in self.bank.items()}} if self.bank else {}
+        )
 
     def load(self, state: State) -> None:
         """Take over what the unlabelled clips looked and sounded like."""
-        self.bank = dict(state.get("bank", {}))
+        self._keep(state.get("bank", {}))
+
+    def _keep(self, vectors: dict[str, Tensor]) -> None:
+        """Keep vectors [n, C] by kind where neighbours are sought: CPUs multiply no half precision."""
+        device = self.viewer.device
+        kind = torch.float32 if device.type == "cpu" else torch.float16
+        self.bank = {name: found.to(device, kind) for name, found in vectors.items()}
 
     def _together(self, found: Projected) -> AlignmentView:
         local = self.together(found.local)

@@ -277,7 +277,7 @@ def test_alignment_finds_other_clips_that_are_alike() -> None:
     method = small("alignment", k=2)
     assert isinstance(method, Alignment)
     angles = torch.tensor([0.0, 0.1, 0.2, 2.0, 2.1])
-    method.bank["image"] = torch.stack([angles.cos(), angles.sin()], dim=1).half()
+    method.bank["image"] = torch.stack([angles.cos(), angles.sin()], dim=1)
     index = torch.arange(5)
     found = [method.nearest(index, "image", method.draws("n", step), index).tolist() for step in range(30)]
     seen = [{row[i] for row in found} for i in range(5)]
