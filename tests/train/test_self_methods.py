@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import resnet18
 
 from avsl_train.config import parse_config
 from avsl_train.errors import TrainInputError
@@ -424,6 +425,25 @@ def test_frozen_parts_of_published_networks_are_no_students(name: str) -> None:
     ]
     # of these networks HTF's alone goes on gathering statistics, as published
     assert set(norms) == {"sspl": set(), "attention10k": {False}, "htf": {True}}[name]
+
+
+@pytest.mark.parametrize("name", ["lvs", "ssltie", "alignment", "ezvsl", "slavc", "fnac", "htf"])
+def test_the_trunk_of_the_frame_alone_starts_from_the_weights_that_are_named(
+    name: str, tmp_path: Path
+) -> None:
+    known = resnet18().state_dict()
+    torch.save(known, tmp_path / "resnet18.pth")
+    model = {"weights": str(tmp_path / "resnet18.pth")}
+    config = parse_config({"method": {"name": name}, "model": model, "device": "cpu"}, "a test")
+    found = make_method(config).models["a"].state_dict()
+    for key, value in known.items():
+        if not key.startswith("fc."):
+            torch.testing.assert_close(found[f"imgnet.{key}"], value)
+    assert not torch.equal(found["audnet.layer1.0.conv1.weight"], known["layer1.0.conv1.weight"])
+    if name == "slavc":
+        torch.testing.assert_close(found["momentum_imgnet.conv1.weight"], known["conv1.weight"])
+    if name == "htf":
+        torch.testing.assert_close(found["flownet.layer1.0.conv1.weight"], known["layer1.0.conv1.weight"])
 
 
 def test_a_training_starts_from_a_published_checkpoint(tmp_path: Path) -> None:
