@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -82,8 +83,12 @@ class Method(ABC):
 
     def build(self) -> dict[str, nn.Module]:
         """Return the models by their names, freshly initialised; localizers unless a method says else."""
-        configs = self.model_configs(self.config)
-        return {name: build(model, self.config, self.seed, name) for name, model in configs.items()}
+        return {name: build(model, self.config, self.seed, name) for name, model in self.configs.items()}
+
+    @cached_property
+    def configs(self) -> dict[str, ModelConfig]:
+        """The `model_configs` of this training; checking them takes as long as a view."""
+        return self.model_configs(self.config)
 
     @classmethod
     def model_configs(cls, config: ExperimentConfig) -> dict[str, ModelConfig]:
@@ -162,7 +167,7 @@ class Method(ABC):
 
     def frontend(self, name: str) -> FrontendName | None:
         """Return the front end that a model's views are asked with; None: that of the data."""
-        return self.model_configs(self.config)[name].frontend
+        return self.configs[name].frontend
 
     def draws(self, *purpose: str | int) -> Draws:
         """Return the random numbers of a named purpose of this training."""

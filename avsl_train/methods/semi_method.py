@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from avsl_train import losses
 from avsl_train.augment import Geometry
-from avsl_train.config import ExperimentConfig, FrontendName, ModelConfig
+from avsl_train.config import ExperimentConfig, FrontendName
 from avsl_train.contrastive_base import ContrastiveBase, extra
 from avsl_train.data import Clips
 from avsl_train.diagnostics import GOOD, Diary, distance, label_iou
@@ -59,8 +59,7 @@ class SemiMethod(Method):
     def frontend(self, name: str) -> FrontendName | None:
         """Return the front end of a student, a teacher's is its student's."""
         student = self.teachers.get(name) or self.base.momentum.get(name) or name
-        configs: dict[str, ModelConfig] = self.model_configs(self.config)
-        return configs[student].frontend
+        return self.configs[student].frontend
 
     def after_step(self, step: int) -> None:
         """Step the momentum copies of the contrastive loss."""
