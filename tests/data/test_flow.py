@@ -25,6 +25,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from avsl_data.__main__ import main
+from avsl_data.annotations import build_annotations, write_annotations
 from avsl_data.decode import BadMediaError, ffmpeg_executable
 from avsl_data.errors import DataInputError
 from avsl_data.extract import read_clip
@@ -33,10 +34,11 @@ from avsl_data.flow import decode_flow, encode_flow, optical_flow, published_flo
 from avsl_data.hub_dataset import write_dataset
 from avsl_data.ledger import LedgerRow, write_ledger
 from avsl_data.options import PreprocessOptions
+from avsl_data.pairs import write_pairs
 from avsl_data.preprocess import write_shard
 from avsl_data.schema import SHARD
 from avsl_data.shards import all_have_flow, check_shard, shard_rows
-from avsl_data.sources.source import CatalogClip
+from avsl_data.sources.source import CatalogClip, ClipBoxes
 from avsl_data.stills import join_still
 
 SIDE, SQUARE = 160, slice(60, 100)
@@ -371,6 +373,26 @@ def test_a_folder_has_flow_or_has_none(paths: list[Path], tmp_path: Path) -> Non
     (folder / "0000.parquet").unlink()
     write_dataset(tmp_path / "plain", folder, [])
     assert "`flow`" not in (tmp_path / "plain" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_flow_of_a_pair_is_that_of_its_frame(paths: list[Path], tmp_path: Path) -> None:
+    rows, catalog = clip_rows(paths)
+    folder, annotations, out = tmp_path / "shards", tmp_path / "a.json", tmp_path / "pairs.parquet"
+    write_shard(folder / "0000.parquet", rows, catalog, {}, PreprocessOptions(0.2, flow=True))
+    whole, ends, broken = (row.clip_id for row in rows)
+    pairs = [(whole, ends), (ends, whole), (whole, broken)]
+    entries = [ClipBoxes(f"{frame}+{audio}", "", (), "mismatched", frame, audio) for frame, audio in pairs]
+    write_annotations(annotations, build_annotations(entries, "mine-extended"))
+    write_pairs(folder, annotations, out)
+    found = {row["clip_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert found[f"{whole}+{ends}"]["flow"] == next(shard_rows(folder))["flow"]
+    assert found[f"{ends}+{whole}"]["flow"] is None
+    assert "no_flow" in found[f"{ends}+{whole}"]["notes"]
+    assert found[f"{whole}+{broken}"]["flow"] is None
+    assert check_shard(out)[0] == 3
+    write_shard(folder / "0001.parquet", [], {}, {}, PreprocessOptions(0.2))
+    with pytest.raises(DataInputError, match=r"0001\.parquet has no optical flow and others"):
+        write_pairs(folder, annotations, out)
 
 
 LOAD = """
