@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from avsl_eval.annotations.build import Row, build
 from avsl_eval.cautions import range_fault
 from avsl_eval.ciou import METRICS, ciou_of, per_clip_metrics
-from avsl_eval.drawn import DrawnTruth
+from avsl_eval.drawn import Drawer
 from avsl_eval.engine import Engine
 from avsl_eval.errors import EvalInputError, first_few
 from avsl_eval.predictions import checked_heatmap
 from avsl_eval.protocol import Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand
-from avsl_eval.truth import UNITS, Annotations, Truth
+from avsl_eval.truth import Annotations, Truth
 
 _log = logging.getLogger(__name__)
 
@@ -132,14 +132,11 @@ class Accumulator:
 
     def _score(self, heatmaps: NDArray[np.float32], annotations: Annotations) -> Float64:
         """Score a batch; float64 [n, protocols, columns]."""
-        n, unit = len(heatmaps), UNITS[self.truth]
+        n = len(heatmaps)
         engine = Engine(self.protocols, n)
-        truths = [
-            {size: DrawnTruth.of_levels(clip.levels(size, self.truth), unit) for size in engine.truth}
-            for clip in annotations.clips
-        ]
-        for row, truth in enumerate(truths):
-            engine.record_truth(row, truth)
+        drawer = Drawer(annotations.clips, self.truth, engine.truth)
+        truths = {size: drawer.draw(range(n), size) for size in engine.truth}
+        engine.record_truth(range(n), truths)
         engine.score(heatmaps, range(n), truths)
         out = np.empty((n, len(self.protocols), len(COLUMNS)))
         for k, rule in enumerate(self.protocols):

@@ -116,8 +116,9 @@ def _resampled_sums(tables: Sequence[Float64], resamples: int, seed: int) -> lis
     for begin in range(0, resamples, _BLOCK):
         end = min(begin + _BLOCK, resamples)
         counts = np.empty((end - begin, n))
-        for row in counts:
-            row[:] = np.bincount(rng.integers(0, n, size=n, dtype=np.int32), minlength=n)
+        drawn = rng.integers(0, n, size=counts.shape, dtype=np.int32)
+        for row, clips in zip(counts, drawn, strict=True):
+            row[:] = np.bincount(clips, minlength=n)
         for total, table in zip(sums, tables, strict=True):
             total[begin:end] = counts @ table
     return sums

@@ -55,10 +55,8 @@ class Rule:
 class Chunk:
     """The maps of a chunk, upsampled in one way; one of them is selected at a time."""
 
-    def __init__(
-        self, x: Float32, truths: Sequence[DrawnTruth], inside: NDArray[np.bool_], rules: Sequence[Rule]
-    ) -> None:
-        self._all, self._truths, self._all_inside = x, truths, inside
+    def __init__(self, x: Float32, truths: Sequence[DrawnTruth], rules: Sequence[Rule]) -> None:
+        self._all, self._truths = x, truths
         n, pixels = x.shape
         self._low, self._top = x.min(axis=1), x.argmax(axis=1)
         self._high = x[np.arange(n), self._top]
@@ -112,11 +110,13 @@ class Chunk:
     def pointing(self) -> Float64:
         """Return the share of each map's largest pixels that lie on g > 0, float64 [n]."""
         n, pixels = self._all.shape
-        found: Float64 = self._all_inside[np.arange(n), self._top].astype(np.float64)
+        found = np.empty(n)
         for k, (x, first, high) in enumerate(zip(self._all, self._top.tolist(), self._high, strict=True)):
+            inside = self._truths[k].inside
+            found[k] = inside[first]
             if first + 1 < pixels and x[first + 1 :].max() == high:  # several share the maximum
                 top = x == high
-                found[k] = np.count_nonzero(top & self._all_inside[k]) / np.count_nonzero(top)
+                found[k] = np.count_nonzero(top & inside) / np.count_nonzero(top)
         return found
 
     def confidence(self, protocol: Protocol) -> Float64:

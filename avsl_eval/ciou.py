@@ -41,6 +41,8 @@ METRICS = ("ciou@0.5", "auc", "mean_iou")
 
 # The float product matters: 0.05 * 3 is 0.15000000000000002, and a cIoU of 0.15 fails there.
 AUC_THRESHOLDS: Float64 = 0.05 * np.arange(21, dtype=np.float64)
+_AREAS: Float64 = np.asarray(np.trapezoid(np.tri(22, 21, -1), AUC_THRESHOLDS, axis=1))
+"""A clip's area under the curve, by how many thresholds its cIoU reaches."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,9 @@ def per_clip_metrics(ciou: Float64) -> Float64:
     >>> per_clip_metrics(np.array([0.6, np.nan])).round(3).tolist()
     [[1.0, 0.575, 0.6], [0.0, 0.0, 0.0]]
     """
-    reached = (ciou[:, None] >= AUC_THRESHOLDS).astype(np.float64)
-    area = np.trapezoid(reached, AUC_THRESHOLDS, axis=1)
-    return np.column_stack([ciou >= 0.5, area, np.nan_to_num(ciou, nan=0.0)])
+    reached = AUC_THRESHOLDS.searchsorted(ciou, "right")  # all up to the last one that it reaches
+    reached[np.isnan(ciou)] = 0
+    return np.column_stack([ciou >= 0.5, _AREAS[reached], np.nan_to_num(ciou, nan=0.0)])
 
 
 def metrics(ciou: Float64) -> dict[str, float]:

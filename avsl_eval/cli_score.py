@@ -67,11 +67,10 @@ def add_score(commands: Commands[argparse.ArgumentParser]) -> None:
         help="what a clip without prediction does (default: error)",
     )
     sub.add_argument(
-        "--threads",
+        "--workers",
         type=_at_least_1,
-        default=1,
         metavar="N",
-        help="how many score at once (default: 1)",
+        help="how many processes score (default: one per core where there are clips enough)",
     )
     _add_more(sub)
 
@@ -139,7 +138,7 @@ def _score(arguments: argparse.Namespace) -> None:
         negatives=negatives,
         universal=arguments.universal,
         official_batch=arguments.official_batch,
-        threads=arguments.threads,
+        workers=arguments.workers,
         progress=progress_line(),
     )
     save_scores(scores, arguments.out, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from avsl_eval.errors import EvalInputError, first_few
 
@@ -52,7 +52,9 @@ def check_clip_ids(clip_ids: Iterable[str], where: str) -> tuple[str, ...]:
         raise EvalInputError(f"{where} holds {len(ids)} clips; at most {MOST_IDS}")
     problems = []
     # No message repeats an id whole that may be as long as the file.
-    if bad := [clip_id for clip_id in ids if len(clip_id) <= LONGEST_ID and not _is_bare(clip_id)]:
+    if not _are_bare(ids) and (
+        bad := [clip_id for clip_id in ids if len(clip_id) <= LONGEST_ID and not _is_bare(clip_id)]
+    ):
         problems.append(
             f"{where}: clip id {bad[0]!r} is empty, a path, or not printable"
             f"{f', and {len(bad) - 1} others are' if len(bad) > 1 else ''}; "
@@ -76,6 +78,12 @@ def check_clip_ids(clip_ids: Iterable[str], where: str) -> tuple[str, ...]:
 
 def _is_bare(clip_id: str) -> bool:
     return clip_id not in {"", ".", ".."} and clip_id.isprintable() and not {"/", "\\"} & set(clip_id)
+
+
+def _are_bare(clip_ids: Collection[str]) -> bool:
+    """Say whether all are bare, all at once."""
+    together = "".join(clip_ids)
+    return together.isprintable() and not {"/", "\\"} & set(together) and not {"", ".", ".."} & set(clip_ids)
 
 
 def _shown(clip_id: str) -> str:

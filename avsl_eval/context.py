@@ -26,20 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.ciou import best_column, ciou_of
-from avsl_eval.drawn import DrawnTruth
+from avsl_eval.drawn import Drawer, DrawnTruths
 from avsl_eval.maps import tie_free_area
-from avsl_eval.priors import (
-    PriorMasks,
-    TruthBlock,
-    center_prior_map,
-    count_bits,
-    deal_folds,
-    mean_truth_maps,
-)
+from avsl_eval.priors import BLOCK, PriorMasks, center_prior_map, deal_folds, mean_truth_maps
 from avsl_eval.protocol import Protocol
 from avsl_eval.truth import Annotations
 
 Float64 = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 CONTEXT = ("ceiling", "center_prior", "mean_truth_prior", "whole_image")
 """Names of the answers, in the order of reports."""
@@ -57,85 +51,94 @@ class Context:
         The test set.
     protocols
         The rules.
+    drawer
+        What draws the clips' truth, if there is one already.
     """
 
-    def __init__(self, annotations: Annotations, protocols: Sequence[Protocol]) -> None:
+    def __init__(
+        self, annotations: Annotations, protocols: Sequence[Protocol], drawer: Drawer | None = None
+    ) -> None:
+        sizes = {rule.map_size for rule in protocols}
+        self.drawer = drawer or Drawer(annotations.clips, annotations.truth, sizes)
         sounding = np.array([not clip.is_silent for clip in annotations.clips], bool)
         n, self._unit = len(sounding), annotations.unit
         self.fold_of = np.full(n, -1, np.intp)
         ids = [clip.clip_id for clip, sounds in zip(annotations.clips, sounding, strict=True) if sounds]
         self.fold_of[sounding] = deal_folds(ids)
         self._masks: dict[int, dict[str, PriorMasks]] = {}
-        self._blocks: dict[int, TruthBlock] = {}
         self._counts: dict[int, NDArray[np.int64]] = {}
         for size in sorted({rule.map_size for rule in protocols}):
             rules = [rule for rule in protocols if rule.map_size == size]
-            means = mean_truth_maps(annotations, size, self.fold_of)
+            means = mean_truth_maps(self.drawer, size, self.fold_of)
             self._masks[size] = {
                 "center_prior": PriorMasks.of_maps(center_prior_map(size)[None], rules),
                 "mean_truth_prior": PriorMasks.of_maps(means, rules),
             }
-            self._blocks[size] = TruthBlock(size, self._unit > 1)
             self._counts[size] = np.zeros((2, n), np.int64)
         self._statistics = {
             (answer, rule.name): np.zeros((2, n, max(1, len(rule.thresholds))))
             for answer in PRIORS
             for rule in protocols
         }
+        self._ciou: dict[str, dict[str, Float64]] = {}
         self._pointing = {(answer, size): np.zeros(n) for answer in CONTEXT for size in self._masks}
 
-    def record(self, row: int, truths: Mapping[int, DrawnTruth]) -> None:
-        """Score the answers on one clip.
+    def record(self, rows: Sequence[int], truths: Mapping[int, DrawnTruths]) -> None:
+        """Score the answers on some clips.
 
         Parameters
         ----------
-        row
-            Of the clip; silent clips are passed over.
+        rows
+            Of the clips; silent clips are passed over.
         truths
-            Its ground truth by map size.
+            Their ground truth by map size.
         """
-        fold = int(self.fold_of[row])
-        if fold < 0:
+        folds = self.fold_of[np.asarray(rows)]
+        sounding = folds >= 0
+        where, folds = np.asarray(rows)[sounding], folds[sounding]
+        if not len(where):
             return
-        for size, truth in truths.items():
-            self._counts[size][:, row] = truth.n_inside, truth.n_double
+        for size, every in truths.items():
+            truth = every.some(sounding)
+            self._counts[size][:, where] = truth.n_inside, truth.n_double
             for answer, masks in self._masks[size].items():
-                for name, maps in masks.adaptive.items():
-                    ranked = maps[fold if len(maps) > 1 else 0]
-                    self._statistics[answer, name][:, row, 0] = ranked.statistics(truth)
-            if self._blocks[size].add(row, truth):
-                self._count(size)
+                which = folds if len(masks.bits) > 1 else np.zeros_like(folds)  # one map for every clip
+                self._record_fixed(answer, masks, where, which, truth)
+                self._record_adaptive(answer, masks, where, which, truth)
+            self._pointing["ceiling", size][where] = truth.n_inside > 0
+            self._pointing["whole_image", size][where] = truth.n_inside / size**2
 
-    def _count(self, size: int) -> None:
-        """Count a block of clips."""
-        block = self._blocks[size]
-        rows, n = np.array(block.rows, np.intp), len(block.rows)
-        if not n:
-            return
-        folds = self.fold_of[rows]
-        for answer, masks in self._masks[size].items():
-            which = folds if len(masks.bits) > 1 else np.zeros(1, np.intp)  # one map for every clip
-            covered = np.empty((n, masks.bits.shape[1]))
-            weighted = np.empty_like(covered)
-            for k in range(masks.bits.shape[1]):
-                bits = masks.bits[which, k]
-                covered[:, k] = weighted[:, k] = count_bits(bits & block.inside[:n])
-                if block.double is not None:
-                    weighted[:, k] = (covered[:, k] + count_bits(bits & block.double[:n])) / 2
-            areas = masks.areas[which]
-            for name, columns in masks.columns.items():
-                out = self._statistics[answer, name]
-                out[0, rows], out[1, rows] = weighted[:, columns], (areas - covered)[:, columns]
-            self._pointing[answer, size][rows] = covered[:, -1] / areas[:, -1]
-        inside = self._counts[size][0, rows]
-        self._pointing["ceiling", size][rows] = inside > 0
-        self._pointing["whole_image", size][rows] = inside / size**2
-        block.rows.clear()
+    def _record_fixed(
+        self, answer: str, masks: PriorMasks, rows: Ints, which: Ints, truth: DrawnTruths
+    ) -> None:
+        """Count masks that do not depend on the clip."""
+        one = which[:1] if len(masks.bits) == 1 else which
+        found = [truth.count(masks.bits[one, k]) for k in range(masks.bits.shape[1])]
+        covered, weighted = (np.stack(side, axis=1) for side in zip(*found, strict=True))
+        areas = masks.areas[which]
+        for name, columns in masks.columns.items():
+            out = self._statistics[answer, name]
+            out[0, rows], out[1, rows] = weighted[:, columns], (areas - covered)[:, columns]
+        self._pointing[answer, truth.size][rows] = covered[:, -1] / areas[:, -1]
+
+    def _record_adaptive(
+        self, answer: str, masks: PriorMasks, rows: Ints, which: Ints, truth: DrawnTruths
+    ) -> None:
+        """Count masks that are as large as the clip's truth."""
+        for name, ranked in masks.adaptive.items():
+            areas = ranked.areas(which, truth.n_inside)
+            covered, weighted = truth.count(ranked.masks(which, areas))
+            out = self._statistics[answer, name]
+            out[0, rows, 0], out[1, rows, 0] = weighted, areas - covered
 
     def ciou(self, protocol: Protocol) -> dict[str, Float64]:
         """Return the cIoU of each answer, float64 [N]; of silent clips NaN."""
+        if protocol.name not in self._ciou:
+            self._ciou[protocol.name] = self._ciou_of(protocol)
+        return self._ciou[protocol.name]
+
+    def _ciou_of(self, protocol: Protocol) -> dict[str, Float64]:
         size = protocol.map_size
-        self._count(size)
         inside, double = self._counts[size]
         truth = (inside + double) / 2 if self._unit > 1 else inside.astype(np.float64)
         found = {"ceiling": best_ciou(inside, double if self._unit > 1 else inside, protocol)}
@@ -151,7 +154,6 @@ class Context:
 
     def pointing(self, protocol: Protocol) -> dict[str, Float64]:
         """Return the pointing accuracy of each answer, float64 [N]."""
-        self._count(protocol.map_size)
         return {answer: self._pointing[answer, protocol.map_size] for answer in CONTEXT}
 
 
@@ -179,9 +181,10 @@ def context_ciou(annotations: Annotations, protocol: Protocol) -> dict[str, Floa
     {'ceiling': 0.5, 'center_prior': 0.094, 'mean_truth_prior': 0.25, 'whole_image': 0.25}
     """
     context = Context(annotations, [protocol])
-    for row, clip in enumerate(annotations.clips):
-        levels = clip.levels(protocol.map_size, annotations.truth)
-        context.record(row, {protocol.map_size: DrawnTruth.of_levels(levels, annotations.unit)})
+    size = protocol.map_size
+    for begin in range(0, len(annotations.clips), BLOCK):
+        rows = range(begin, min(begin + BLOCK, len(annotations.clips)))
+        context.record(rows, {size: context.drawer.draw(rows, size)})
     return context.ciou(protocol)
 
 
@@ -210,7 +213,12 @@ def best_ciou(inside: NDArray[np.int64], double: NDArray[np.int64], protocol: Pr
     total = (inside + double) / 2
     if not protocol.is_rank_rule:
         return np.where(total > 0, 1.0, np.nan)
-    area = np.array([tie_free_area(protocol, int(k)) for k in inside], np.int64)
+    # Of all the sizes of truths, only an empty one makes a difference besides its size.
+    with_truth, without = (tie_free_area(protocol, k) or 0 for k in (1, 0))
+    area = np.full(inside.shape, without, np.int64)
+    area[inside > 0] = with_truth
+    if protocol.threshold == "adaptive":
+        area[inside > 0] += inside[inside > 0] - 1
     certain = np.minimum(area, double)
     half = np.minimum(area - certain, inside - double)
     return ciou_of(certain + half / 2, total, (area - certain - half).astype(np.float64))

@@ -20,13 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.chunk import Chunk, Rule
-from avsl_eval.drawn import DrawnTruth
-from avsl_eval.maps import at_threshold, rescale, resize
+from avsl_eval.drawn import DrawnTruths
+from avsl_eval.maps import at_threshold, rescale
 from avsl_eval.protocol import Protocol
+from avsl_eval.resizing import resize
+from avsl_eval.tiled import TiledMaps, pays
+from avsl_eval.tiled_chunk import TiledChunk, is_settled_by_tiles
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Way = tuple[int, str, bool]
+Part = tuple[dict[str, tuple[Float64, Float64, Ints, Float64]], dict[Way, Float64]]
+
+TOGETHER = 64
+"""Maps that are scored together: they share the costs of calls, and what is computed stays in a cache."""
+_IN_FULL = 8
+"""Maps that are looked at in full together: 8 of 224 x 224, and what is computed from them, stay near the
+processor."""
 
 
 @dataclass
@@ -91,7 +102,7 @@ class Engine:
             p.name: RuleStatistics.zeros(n_clips, max(1, len(p.thresholds))) for p in protocols
         }
         self.truth = {size: np.zeros(n_clips) for size in sorted({p.map_size for p in protocols})}
-        self._ways: dict[tuple[int, str, bool], _Upsampling] = {}
+        self._ways: dict[Way, _Upsampling] = {}
         for protocol in protocols:
             way = self._ways.setdefault(
                 _way(protocol),
@@ -109,22 +120,39 @@ class Engine:
         for way in self._ways.values():
             way.rules[:] = [rule for rule in way.rules if rule.protocol.name != name]
 
-    def record_truth(self, row: int, truths: Mapping[int, DrawnTruth]) -> None:
-        """Note the size of a clip's truth.
+    def part(self, rows: Sequence[int]) -> Part:
+        """Return what was found of some clips, for `put` of another engine of the same protocols."""
+        where = np.asarray(rows)
+        columns = {
+            name: (s.intersection[where], s.false_positive[where], s.ties[where], s.confidence[where])
+            for name, s in self.statistics.items()
+        }
+        return columns, {way: found[where] for way, found in self._pointing.items()}
+
+    def put(self, rows: Sequence[int], part: Part) -> None:
+        """Take over what another engine found of some clips."""
+        where = np.asarray(rows)
+        for name, (intersection, false_positive, ties, confidence) in part[0].items():
+            out = self.statistics[name]
+            out.intersection[where], out.false_positive[where] = intersection, false_positive
+            out.ties[where], out.confidence[where] = ties, confidence
+        for way, found in part[1].items():
+            self._pointing[way][where] = found
+
+    def record_truth(self, rows: Sequence[int], truths: Mapping[int, DrawnTruths]) -> None:
+        """Note the size of clips' truth.
 
         Parameters
         ----------
-        row
-            Of the clip.
+        rows
+            Of the clips.
         truths
-            Its ground truth by map size.
+            Their ground truth by map size.
         """
         for size, truth in truths.items():
-            self.truth[size][row] = truth.total
+            self.truth[size][np.asarray(rows)] = truth.total
 
-    def score(
-        self, heatmaps: Float32, rows: Sequence[int], truths: Sequence[Mapping[int, DrawnTruth]]
-    ) -> None:
+    def score(self, heatmaps: Float32, rows: Sequence[int], truths: Mapping[int, DrawnTruths]) -> None:
         """Score a chunk of maps.
 
         Parameters
@@ -134,36 +162,70 @@ class Engine:
         rows
             Row of each.
         truths
-            Ground truth of each by map size.
+            Ground truth of all of them by map size.
         """
-        inside = {size: np.stack([t[size].inside for t in truths]) for size in self.truth}
+        where = np.asarray(rows)
+        if len(where) > TOGETHER:
+            for begin in range(0, len(where), TOGETHER):
+                some = np.arange(len(where))[begin : begin + TOGETHER]
+                self.score(heatmaps[some], where[some].tolist(), {s: t.some(some) for s, t in truths.items()})
+            return
+        # Rounding would turn a constant map into noise; it is looked at in full, which keeps it constant.
+        varied = heatmaps.min(axis=(1, 2)) < heatmaps.max(axis=(1, 2))
         for key, way in self._ways.items():
-            x = resize(heatmaps, way.size, way.interpolation, way.align_corners).reshape(len(rows), -1)
-            rules = tuple(way.rules)  # another thread may leave one out while this one scores
-            chunk = Chunk(x, [t[way.size] for t in truths], inside[way.size], rules)
-            where = np.asarray(rows)
-            self._pointing[key][where] = chunk.pointing()
-            one_by_one: dict[int, list[Rule]] = {}
-            for rule in rules:
+            rest = np.arange(len(where))
+            height, width = heatmaps.shape[1:]
+            if pays(height, width, way.size) and all(map(is_settled_by_tiles, way.rules)):
+                rest = np.flatnonzero(~self._score_by_tiles(key, heatmaps, where, truths[way.size], varied))
+            for begin in range(0, len(rest), _IN_FULL):
+                some = rest[begin : begin + _IN_FULL]
+                self._score_in_full(key, heatmaps[some], where[some], truths[way.size].some(some))
+
+    def _score_by_tiles(
+        self, key: Way, heatmaps: Float32, rows: Ints, truths: DrawnTruths, varied: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Score maps by bounds of their tiles; return which are settled, bool [n]."""
+        settled, way = varied.copy(), self._ways[key]
+        if not varied.any():
+            return settled
+        maps = TiledMaps(heatmaps[varied], way.size, way.interpolation, way.align_corners)
+        chunk = TiledChunk(maps, truths.some(varied), way.rules)
+        where = rows[varied]
+        self._pointing[key][where] = chunk.pointing()
+        for rule in way.rules:
+            out = self.statistics[rule.protocol.name]
+            out.confidence[where] = chunk.confidence(rule.protocol)
+            found = chunk.masks(rule)
+            out.intersection[where], out.false_positive[where] = found.intersection, found.false_positive
+            out.ties[where] = found.ties
+        settled[varied] = chunk.settled
+        return settled
+
+    def _score_in_full(self, key: Way, heatmaps: Float32, rows: Ints, truths: DrawnTruths) -> None:
+        """Score maps pixel by pixel."""
+        way = self._ways[key]
+        x = resize(heatmaps, way.size, way.interpolation, way.align_corners).reshape(len(rows), -1)
+        chunk = Chunk(x, [truths[k] for k in range(len(rows))], way.rules)
+        self._pointing[key][rows] = chunk.pointing()
+        one_by_one: dict[int, list[Rule]] = {}
+        for rule in way.rules:
+            out = self.statistics[rule.protocol.name]
+            out.confidence[rows] = chunk.confidence(rule.protocol)
+            rest = list(range(len(rows)))
+            if rule.kind == "rank":
+                out.intersection[rows, 0], out.false_positive[rows, 0], unknown = chunk.ranked(rule.protocol)
+                out.ties[rows] = chunk.ties(rule.protocol)
+                rest = np.flatnonzero(unknown).tolist()
+            for n in rest:
+                one_by_one.setdefault(n, []).append(rule)
+        for n, left in one_by_one.items():
+            chunk.select(n)  # what the rules share is computed once per map
+            for rule in left:
                 out = self.statistics[rule.protocol.name]
-                out.confidence[where] = chunk.confidence(rule.protocol)
-                rest = list(range(len(rows)))
-                if rule.kind == "rank":
-                    out.intersection[where, 0], out.false_positive[where, 0], unknown = chunk.ranked(
-                        rule.protocol
-                    )
-                    out.ties[where] = chunk.ties(rule.protocol)
-                    rest = np.flatnonzero(unknown).tolist()
-                for n in rest:
-                    one_by_one.setdefault(n, []).append(rule)
-            for n, left in one_by_one.items():
-                chunk.select(n)  # what the rules share is computed once per map
-                for rule in left:
-                    out = self.statistics[rule.protocol.name]
-                    out.intersection[rows[n]], out.false_positive[rows[n]] = chunk.masks(rule)
+                out.intersection[rows[n]], out.false_positive[rows[n]] = chunk.masks(rule)
 
 
-def _way(protocol: Protocol) -> tuple[int, str, bool]:
+def _way(protocol: Protocol) -> Way:
     return protocol.map_size, protocol.interpolation, protocol.align_corners
 
 

@@ -15,7 +15,7 @@ from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import MissingPolicy, Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand, get_protocol
 from avsl_eval.result import Scores
-from avsl_eval.run import Progress, Run
+from avsl_eval.run import WORTH_WORKERS, Progress, Run, cores
 from avsl_eval.sections import Negatives
 from avsl_eval.truth import Annotations, describe_dropped, read_annotations
 
@@ -90,7 +90,7 @@ def evaluate_all(
     negatives: Mapping[str, Source] | None = None,
     universal: str | float = "max",
     official_batch: int | None = None,
-    threads: int = 1,
+    workers: int | None = 1,
     progress: Progress | None = None,
 ) -> dict[str, Scores]:
     """Score heatmaps under several protocols in one pass.
@@ -116,8 +116,9 @@ def evaluate_all(
         number.
     official_batch
         Batch size of AVSBench's published F, which depends on it; None leaves that out.
-    threads
-        How many threads score; results do not depend on it.
+    workers
+        How many processes score, None for one per core where there are clips enough for it to pay. Results
+        do not depend on it.
 
     Returns
     -------
@@ -171,7 +172,9 @@ def evaluate_all(
                 del rules[key]
                 warnings.append(f"{key} is left out: {error}")
     warnings += [*negative_warnings(options.negatives), *sweep_warnings(list(rules.values()))]
-    run = Run(maps, truth, rules, optional, options, negative, warnings, threads)
+    if workers is None:
+        workers = cores() if len(truth.clips) >= WORTH_WORKERS else 1
+    run = Run(maps, truth, rules, optional, options, negative, warnings, workers)
     run.score(progress)
     return run.scores(name, absent, extra)
 

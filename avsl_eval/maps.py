@@ -15,123 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.protocol import Constant, Interpolation, Normalisation, Protocol
+from avsl_eval.protocol import Constant, Normalisation, Protocol
+from avsl_eval.resizing import resize
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-
-CUBIC_A = -0.75
-"""The free parameter of cubic convolution (Keys 1981); OpenCV and torch both use this value."""
-
-
-@lru_cache(maxsize=64)
-def interpolation_matrix(
-    size_in: int, size_out: int, interpolation: Interpolation, align_corners: bool
-) -> Float32:
-    """Compute the weights of a one-dimensional resize.
-
-    Parameters
-    ----------
-    size_in, size_out
-        Lengths in samples, at least 1.
-    interpolation
-        ``bilinear`` (2 inputs make an output) or ``bicubic`` (4).
-    align_corners
-        Whether the centres of the first and last samples coincide; otherwise the outer edges do.
-
-    Returns
-    -------
-    float32 [size_out, size_in]
-        Weight of each input in each output; rows sum to 1. Beyond the border the border's sample is repeated.
-
-    Examples
-    --------
-    >>> interpolation_matrix(2, 4, "bilinear", False).tolist()
-    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
-    """
-    # Positions are rounded to float32, as both libraries do: where pixels rank within rounding of each other,
-    # this decides which of them is above the median.
-    one = np.float32
-    out = np.arange(size_out, dtype=np.float32)
-    if align_corners:
-        position = out * (one(size_in - 1) / one(max(1, size_out - 1)))
-    else:
-        position = (out + one(0.5)) * (one(size_in) / one(size_out)) - one(0.5)
-    if interpolation == "bilinear":
-        # Both libraries clamp the position, so that the border is flat and not extrapolated.
-        position = np.clip(position, 0, size_in - 1)
-    base = np.floor(position)
-    f = position - base
-    if interpolation == "bilinear":
-        taps = [(0, 1 - f), (1, f)]
-    else:
-        taps = [(-1, _cubic(f + 1)), (0, _cubic(f)), (1, _cubic(1 - f)), (2, _cubic(2 - f))]
-    matrix = np.zeros((size_out, size_in), np.float32)
-    for offset, weight in taps:
-        column = np.clip(base + offset, 0, size_in - 1).astype(np.intp)
-        np.add.at(matrix, (np.arange(size_out), column), weight)
-    return matrix
-
-
-def _cubic(distance: Float32) -> Float32:
-    """Evaluate the cubic convolution kernel at distances in [0, 2]."""
-    d, a = distance, CUBIC_A
-    near = ((a + 2) * d - (a + 3)) * d * d + 1
-    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.asarray(np.where(d <= 1, near, far), np.float32)
-
-
-@lru_cache(maxsize=64)
-def _reversed_weights(
-    size_in: int, size_out: int, interpolation: Interpolation, align_corners: bool
-) -> Float32:
-    """Return the weights with inputs last to first.
-
-    In that order a product of matrices with fused multiply-add rounds as torch's bilinear does: the product
-    with the second neighbour is rounded, and then the first one's is added in one step.
-    """
-    return np.ascontiguousarray(
-        interpolation_matrix(size_in, size_out, interpolation, align_corners)[:, ::-1]
-    )
-
-
-def resize(maps: NDArray[Any], size: int, interpolation: Interpolation, align_corners: bool) -> Float32:
-    """Resize square or oblong maps to [size, size].
-
-    Parameters
-    ----------
-    maps : float [N, h, w]
-        Any resolution, also above `size` (no antialiasing, as in the published code).
-    size
-        Output height and width S in pixels.
-    interpolation, align_corners
-        As in `Protocol`.
-
-    Returns
-    -------
-    float32 [N, S, S]
-        Resized maps. A constant map stays exactly constant, and a map that already has the size is returned
-        as it is.
-
-    Notes
-    -----
-    Equal to OpenCV's INTER_LINEAR and INTER_CUBIC and to torch's ``interpolate`` up to float32 rounding.
-
-    Examples
-    --------
-    >>> resize(np.array([[[0.0, 1.0]]]), 3, "bilinear", True)[0, 0].tolist()
-    [0.0, 0.5, 1.0]
-    """
-    x = np.asarray(maps, dtype=np.float32)
-    if x.shape[1:] == (size, size):
-        return x
-    rows = _reversed_weights(x.shape[1], size, interpolation, align_corners)
-    columns = _reversed_weights(x.shape[2], size, interpolation, align_corners)
-    out = rows @ (np.ascontiguousarray(x[:, ::-1, ::-1]) @ columns.T)
-    constant = x.min(axis=(1, 2)) == x.max(axis=(1, 2))
-    if constant.any():  # rounding would turn it into noise, and minmax would blow that up to [0, 1]
-        out[constant] = x[constant, :1, :1]
-    return out
 
 
 def rescale(upsampled: Float32, protocol: Protocol) -> Float32:
@@ -208,6 +96,47 @@ def _minmax(x: Float32, constant: Constant) -> Float32:
     out: Float32 = x - low
     out /= span
     return out
+
+
+class Normaliser:
+    """Rescale and normalise single values of maps whose extremes are known; equal to `normalise` bit by bit.
+
+    Parameters
+    ----------
+    protocol
+        Whose rule.
+    low, high : float32 [n]
+        Smallest and largest upsampled value of each map.
+
+    Attributes
+    ----------
+    flat : bool [n]
+        Maps all scores of which are equal, which `normalise` treats apart and this does not.
+
+    Examples
+    --------
+    >>> from avsl_eval.protocol_table import PROTOCOLS
+    >>> low, high = np.zeros(1, np.float32), np.full(1, 4, np.float32)
+    >>> Normaliser(PROTOCOLS["lvs"], low, high)(np.array([1, 3], np.float32), np.array([0, 0])).tolist()
+    [0.25, 0.75]
+    """
+
+    def __init__(self, protocol: Protocol, low: Float32, high: Float32) -> None:
+        self._protocol = protocol
+        self._negated = protocol.normalisation == "lvs_minmax"
+        ends = rescale(low, protocol), rescale(high, protocol)
+        self._low, highest = (-ends[1], -ends[0]) if self._negated else ends
+        self._span = highest - self._low
+        self.flat: Bools = self._span == 0
+        self._span = np.where(self.flat, np.float32(1), self._span)
+
+    def __call__(self, values: Float32, clip: NDArray[np.integer[Any]]) -> Float32:
+        """Return p of values float32 [m], the maps of which are the numbers int [m]."""
+        s = rescale(values, self._protocol)
+        if self._protocol.normalisation == "none":
+            return s
+        p: Float32 = ((-s if self._negated else s) - self._low[clip]) / self._span[clip]
+        return np.float32(1) - p if self._negated else p
 
 
 def to_probability(maps: NDArray[Any], protocol: Protocol) -> Float32:

@@ -39,11 +39,12 @@ from numpy.typing import NDArray
 from avsl_eval.clip_ids import spelling_hint
 from avsl_eval.errors import EvalInputError, first_few, unknown_name
 from avsl_eval.io import sha256_of
-from avsl_eval.maps import normalise, rescale, resize
+from avsl_eval.maps import normalise, rescale
 from avsl_eval.npz_writer import write_npz
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import Protocol
 from avsl_eval.protocol_table import PROTOCOLS
+from avsl_eval.resizing import resize
 
 _log = logging.getLogger(__name__)
 

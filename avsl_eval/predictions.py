@@ -102,7 +102,9 @@ class Predictions(ABC):
             If nothing more can be read.
         """
 
-    def chunks(self, wanted: Collection[str], size: int = CHUNK) -> Iterator[tuple[list[str], Maps]]:
+    def chunks(
+        self, wanted: Collection[str], size: int = CHUNK, n_bytes: int = CHUNK_BYTES
+    ) -> Iterator[tuple[list[str], Maps]]:
         """Read heatmaps, a few at a time.
 
         Parameters
@@ -111,6 +113,8 @@ class Predictions(ABC):
             Ids to read; ids without prediction are passed over.
         size
             The most maps of a chunk.
+        n_bytes
+            The most that they take as float32, unless a single one takes more.
 
         Yields
         ------
@@ -131,19 +135,39 @@ class Predictions(ABC):
                 f"one map per clip ({first_few(self.clip_ids, 2)}){_hint(self.shape[1:])}"
             )
         ids: list[str] = []
-        maps: list[Maps] = []
+        raws: list[NDArray[Any]] = []
         for clip_id, raw in self.read(wanted):
             if isinstance(raw, EvalInputError):
+                yield from self._checked_chunk(ids, raws)  # what is wrong with a map before it comes first
                 raise raw
-            heatmap = checked_heatmap(raw, clip_id, self.where)
-            full = len(maps) == size or (len(maps) + 1) * heatmap.nbytes > CHUNK_BYTES
-            if maps and (full or maps[0].shape != heatmap.shape):
-                yield ids, np.stack(maps)
-                ids, maps = [], []
+            full = len(raws) == size or (len(raws) + 1) * raw.size * 4 > n_bytes
+            if raws and (full or raws[0].shape != raw.shape or raws[0].dtype != raw.dtype):
+                yield from self._checked_chunk(ids, raws)
+                ids, raws = [], []
             ids.append(clip_id)
-            maps.append(heatmap)
-        if maps:
-            yield ids, np.stack(maps)
+            raws.append(raw)
+        yield from self._checked_chunk(ids, raws)
+
+    def _checked_chunk(self, ids: list[str], raws: list[NDArray[Any]]) -> Iterator[tuple[list[str], Maps]]:
+        """Check maps of one shape and type and convert them: all at once, and one by one if a check fails."""
+        if not raws:
+            return
+        if raws[0].dtype.kind in "fiub" and raws[0].ndim == 2 and raws[0].size:
+            with np.errstate(over="ignore"):
+                maps = np.stack(raws).astype(np.float32, copy=False)
+            flat = maps.reshape(len(maps), -1)
+            if max(maps.shape[1:]) <= LARGEST_SIDE and flat.min() >= -LARGEST and flat.max() <= LARGEST:
+                yield ids, maps
+                return
+        good: list[Maps] = []
+        for k, (clip_id, raw) in enumerate(zip(ids, raws, strict=True)):
+            try:
+                good.append(checked_heatmap(raw, clip_id, self.where))
+            except EvalInputError:
+                if good:
+                    yield ids[:k], np.stack(good)
+                raise
+        yield ids, np.stack(good)
 
     def stacks(self, wanted: Collection[str]) -> Iterator[tuple[str, Maps]]:
         """Read the maps of several sources, one clip at a time.

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.drawn import DrawnTruth
-from avsl_eval.maps import at_threshold, binarise, normalise, rank_of, tie_order
+from avsl_eval.drawn import Drawer
+from avsl_eval.maps import at_threshold, binarise, normalise, tie_order
 from avsl_eval.protocol import Protocol
-from avsl_eval.truth import Annotations
+from avsl_eval.tiles import (
+    PIXELS,
+    Words,
+    count_bits,
+    packed,
+    pixels_of_words,
+    tiles_of_pixels,
+    whole_words,
+    words_of_pixels,
+)
 
 Float32 = NDArray[np.float32]
-Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 FOLDS = 10
 """Of the mean-truth prior."""
 
+_FEW_BOXES = 4
+_WEIGHTS = {1: (1, -1, 1, -1), 2: (1, 0, -1, 2)}
+"""By unit: min(c, unit) is the sum over k of weight k times the number of ways to choose k of c boxes."""
+
 BLOCK = 64
-"""Clips whose truth is kept until they are counted together."""
+"""Clips that are drawn together."""
 
 
 def center_prior_map(size: int) -> Float32:
@@ -78,13 +92,13 @@ def deal_folds(clip_ids: Sequence[str], folds: int = FOLDS) -> NDArray[np.intp]:
     return out
 
 
-def mean_truth_maps(annotations: Annotations, size: int, fold_of: NDArray[np.intp]) -> Float32:
+def mean_truth_maps(drawer: Drawer, size: int, fold_of: NDArray[np.intp]) -> Float32:
     """Compute the mean ground truth of the clips outside each fold.
 
     Parameters
     ----------
-    annotations
-        The test set.
+    drawer
+        Of the test set.
     size
         Map size S in pixels.
     fold_of : int [N]
@@ -96,24 +110,44 @@ def mean_truth_maps(annotations: Annotations, size: int, fold_of: NDArray[np.int
         For each fold the mean g of all clips of other folds; 0 where there is none.
     """
     n_folds = int(fold_of.max(initial=0)) + 1
-    sums = np.zeros((n_folds, size, size), np.int64)
-    block = np.zeros((n_folds, size, size), np.uint8)  # adding bytes to bytes is some ten times faster
-    counts = np.zeros(n_folds, np.int64)
-    room = 255 // annotations.unit
-    for clip, fold in zip(annotations.clips, fold_of.tolist(), strict=True):
-        if fold < 0:
-            continue
-        block[fold] += clip.levels(size, annotations.truth)
-        counts[fold] += 1
-        if counts[fold] % room == 0:
-            sums[fold] += block[fold]
-            block[fold] = 0
-    sums += block
-    others = (counts.sum() - counts) * annotations.unit
+    few = drawer.boxed & (drawer.count <= _FEW_BOXES)
+    sums = _sum_of_boxes(drawer, size, np.where(few, fold_of, -1), n_folds)
+    others = np.flatnonzero((fold_of >= 0) & ~few)
+    for row, fold in zip(others.tolist(), fold_of[others].tolist(), strict=True):
+        one = drawer.draw([row], size)
+        for layer in (one.inside, one.double):
+            if layer is not None:
+                sums[fold] += pixels_of_words(layer, size)[0]
+    counts = np.bincount(fold_of[fold_of >= 0], minlength=n_folds)
+    outside = (counts.sum() - counts) * drawer.unit
     total = sums.sum(axis=0)
     return np.stack(
-        [((total - own) / max(1, int(n))).astype(np.float32) for own, n in zip(sums, others, strict=True)]
+        [((total - own) / max(1, int(n))).astype(np.float32) for own, n in zip(sums, outside, strict=True)]
     )
+
+
+def _sum_of_boxes(drawer: Drawer, size: int, fold_of: NDArray[np.intp], n_folds: int) -> NDArray[np.int64]:
+    """Add up the levels of clips of few boxes, int64 [n_folds, S, S], without drawing them.
+
+    A sum of functions of how many boxes cover a pixel is one of intersections of boxes, which are boxes
+    (inclusion and exclusion), and a sum of boxes is that of their corners' signs, summed along both axes.
+    """
+    corners = drawer.corners[size]
+    signs = np.zeros((n_folds, size + 1, size + 1), np.int64)
+    for n_boxes in range(1, _FEW_BOXES + 1):
+        rows = np.flatnonzero((fold_of >= 0) & (drawer.count == n_boxes))
+        for chosen in _subsets(n_boxes):
+            weight = _WEIGHTS[drawer.unit][len(chosen) - 1]
+            boxes = np.stack([corners[drawer.first[rows] + k] for k in chosen])
+            x0, y0 = boxes[:, :, :2].max(axis=0).T
+            x1, y1 = np.maximum(boxes[:, :, 2:].min(axis=0).T, (x0, y0))  # or it is empty
+            for sign, y, x in ((1, y0, x0), (-1, y0, x1), (-1, y1, x0), (1, y1, x1)):
+                np.add.at(signs, (fold_of[rows], y, x), sign * weight)
+    return signs.cumsum(axis=1).cumsum(axis=2)[:, :size, :size]
+
+
+def _subsets(n: int) -> list[tuple[int, ...]]:
+    return [chosen for k in range(1, n + 1) for chosen in itertools.combinations(range(n), k)]
 
 
 @dataclass(frozen=True)
@@ -122,95 +156,112 @@ class PriorMasks:
 
     Parameters
     ----------
-    bits : uint64 [M, K, W]
-        K masks of each of M maps, packed; the last one holds the map's largest pixels.
+    bits : uint64 [M, K, T]
+        K masks of each of M maps, as tiles; the last one holds the map's largest pixels.
     areas : int64 [M, K]
         Their sizes.
     columns
         Rule to the columns of K that are its masks, one per threshold.
     adaptive
-        Rule to what its masks are made from, for each map: they depend on the clip.
+        Rule to what its masks are made from: they depend on the clip.
     """
 
     bits: NDArray[np.uint64]
     areas: NDArray[np.int64]
     columns: Mapping[str, Sequence[int]]
-    adaptive: Mapping[str, Sequence[_Ranked]]
+    adaptive: Mapping[str, RankedMaps]
 
     @classmethod
     def of_maps(cls, priors: Float32, rules: Sequence[Protocol]) -> PriorMasks:
         """Draw the masks of maps [M, S, S], which are scores s in [0, 1]."""
         columns: dict[str, Sequence[int]] = {}
-        adaptive: dict[str, Sequence[_Ranked]] = {}
+        adaptive: dict[str, RankedMaps] = {}
         known: dict[bytes, int] = {}
         drawn: list[NDArray[np.uint64]] = []
         for rule in rules:
             p = normalise(priors, rule.normalisation, rule.constant)
             if rule.threshold == "adaptive":
-                adaptive[rule.name] = [_Ranked.of_map(one.ravel(), rule) for one in p]
+                adaptive[rule.name] = RankedMaps(p, rule)
                 continue
             own = []
             for single in _single_rules(rule):
-                bits = _pack(binarise(p, single, [0] * len(p)))
+                bits = words_of_pixels(binarise(p, single, [0] * len(p)))
                 key = bits.tobytes()
                 if key not in known:
                     known[key] = len(drawn)
                     drawn.append(bits)
                 own.append(known[key])
             columns[rule.name] = own
-        drawn.append(_pack(priors == priors.max(axis=(1, 2), keepdims=True)))
+        drawn.append(words_of_pixels(priors == priors.max(axis=(1, 2), keepdims=True)))
         stacked = np.stack(drawn, axis=1)
         return cls(stacked, count_bits(stacked), columns, adaptive)
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """Hold one map for the adaptive rules.
+class RankedMaps:
+    """Draw the masks of maps under an adaptive rule: of each the largest pixels, as many as a clip asks for.
 
     Parameters
     ----------
+    p : float32 [M, S, S]
+        The maps, processed.
     rule
         The rule.
-    p : float32 [P]
-        The map.
-    ordered : float32 [P]
-        Its values, ascending.
-    ranks : uint16 or uint32 [P]
-        Of each pixel from the largest down, ties in `tie_order`: those of rank < n are the n largest.
     """
 
-    rule: Protocol
-    p: Float32
-    ordered: Float32
-    ranks: NDArray[np.unsignedinteger[Any]]
+    def __init__(self, p: Float32, rule: Protocol) -> None:
+        self._rule, self._size = rule, p.shape[1]
+        self._ordered = np.sort(p.reshape(len(p), -1), axis=1)
+        self._empty = np.isnan(p[:, 0, 0])  # constant maps that the rule makes nothing of
+        # Of each pixel the number of those that come before it from the largest down, ties in `tie_order`;
+        # tile by tile, and beyond the border more than there are.
+        ranks = np.stack([_ranks(one, ordered) for one, ordered in zip(p, self._ordered, strict=True)])
+        tiles = tiles_of_pixels(ranks, self._size**2)
+        self._least, self._most = tiles.min(axis=2), tiles.max(axis=2)
+        self._n_tiles = tiles.shape[1]
+        self._tiles = tiles.reshape(-1, PIXELS)
 
-    @classmethod
-    def of_map(cls, p: Float32, rule: Protocol) -> _Ranked:
-        """Prepare a map."""
-        ranks = np.empty(p.size, np.min_scalar_type(p.size))
-        ranks[np.lexsort((tie_order(p.size), -p))] = np.arange(p.size)
-        return cls(rule, p, np.sort(p), ranks)
+    def areas(self, which: Ints, true_pixels: Ints) -> Ints:
+        """Return the sizes of masks, int64 [n].
 
-    def statistics(self, truth: DrawnTruth) -> tuple[float, float]:
-        """Return intersection and false positive on one clip, in pixels."""
-        p, rule = self.p, self.rule
-        if np.isnan(p[0]):  # a constant map that the rule makes nothing of
-            return 0.0, 0.0
-        k = p.size - rank_of(rule, p.size, truth.n_inside)
-        threshold = self.ordered[p.size - k]
+        Parameters
+        ----------
+        which : int [n]
+            Number of a map.
+        true_pixels : int [n]
+            Size of a clip's truth, in pixels.
+        """
+        rule, n = self._rule, self._ordered.shape[1]
+        ranks = np.where(true_pixels > 0, n - true_pixels, n // 2)
         if rule.exact_area:
-            area = k
-        else:
-            strictly = rule.comparison == ">"
+            return np.where(self._empty[which], 0, n - ranks)
+        side: Literal["left", "right"] = "right" if rule.comparison == ">" else "left"
+        found = np.empty(len(which), np.int64)
+        for k, (one, threshold) in enumerate(zip(which, self._ordered[which, ranks], strict=True)):
             if rule.rescue_saturated and threshold >= 1:
-                threshold, strictly = np.float32(1), False
-            side: Literal["left", "right"] = "right" if strictly else "left"
-            area = p.size - int(self.ordered.searchsorted(threshold, side))
-        mask = self.ranks < area
-        covered = weighted = float(np.count_nonzero(mask & truth.inside))
-        if truth.double is not None:
-            weighted = (covered + np.count_nonzero(mask & truth.double)) / 2
-        return weighted, area - covered
+                found[k] = n - self._ordered[one].searchsorted(np.float32(1), "left")
+            else:
+                found[k] = n - self._ordered[one].searchsorted(threshold, side)
+        return np.where(self._empty[which], 0, found)
+
+    def masks(self, which: Ints, areas: Ints) -> Words:
+        """Draw masks of the largest pixels, uint64 [n, T]; of each map `which` as many as `areas`."""
+        words = whole_words(self._most[which] < areas[:, None], self._size)
+        partly = (self._least[which] < areas[:, None]) & (self._most[which] >= areas[:, None])
+        clip, tile = np.nonzero(partly)
+        values = self._tiles.take(which[clip] * self._n_tiles + tile, axis=0)
+        words[clip, tile] = packed(values < areas[clip, None])
+        return words
+
+
+def _ranks(p: Float32, ordered: Float32) -> NDArray[np.int32]:
+    flat, order = p.ravel(), tie_order(p.size)
+    above = flat.size - ordered.searchsorted(flat, "right")  # pixels that are larger
+    keys = above.astype(np.uint64) << np.uint64(32) | order  # one sort of numbers is faster than lexsort
+    by_order = np.empty(flat.size, np.intp)
+    by_order[order] = np.arange(flat.size)
+    ranks = np.empty(flat.size, np.int32)
+    ranks[by_order[np.sort(keys).astype(np.uint32)]] = np.arange(flat.size)
+    return ranks.reshape(p.shape)
 
 
 def _single_rules(rule: Protocol) -> list[Protocol]:
@@ -220,53 +271,3 @@ def _single_rules(rule: Protocol) -> list[Protocol]:
     if rule.threshold == "universal":  # see the module: the mask of a map that does not listen is empty
         return [at_threshold(rule, float("inf"))]
     return [rule]
-
-
-def _pack(masks: Bools) -> NDArray[np.uint64]:
-    """Pack masks [M, ...] into words [M, W]; what is lacking to a whole word is 0."""
-    packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
-    lacking = -packed.shape[1] % 8
-    if lacking:
-        packed = np.pad(packed, ((0, 0), (0, lacking)))
-    return packed.view(np.uint64)
-
-
-_ONES_OF_A_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
-
-
-def count_bits(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Count the set bits of rows of words.
-
-    Parameters
-    ----------
-    words : uint64 [..., W]
-        Packed masks.
-
-    Returns
-    -------
-    int64 [...]
-        Pixels of each.
-    """
-    if hasattr(np, "bitwise_count"):  # numpy 2
-        return np.asarray(np.bitwise_count(words).sum(axis=-1, dtype=np.int64))
-    return np.asarray(_ONES_OF_A_BYTE[words.view(np.uint8)].sum(axis=-1, dtype=np.int64))
-
-
-class TruthBlock:
-    """Keep the truth of a few clips as bits until they are counted together."""
-
-    def __init__(self, size: int, two_levels: bool) -> None:
-        words = -(-size * size // 64)
-        self.rows: list[int] = []
-        self.inside = np.zeros((BLOCK, words), np.uint64)
-        self.double = np.zeros((BLOCK, words), np.uint64) if two_levels else None
-
-    def add(self, row: int, truth: DrawnTruth) -> bool:
-        """Note a clip; return whether the block is full."""
-        n = len(self.rows)
-        packed = np.packbits(truth.inside)
-        self.inside[n].view(np.uint8)[: len(packed)] = packed
-        if self.double is not None and truth.double is not None:
-            self.double[n].view(np.uint8)[: len(packed)] = np.packbits(truth.double)
-        self.rows.append(row)
-        return n + 1 == BLOCK

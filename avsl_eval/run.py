@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,34 @@ from numpy.typing import NDArray
 from avsl_eval.breakdown import by_subset
 from avsl_eval.cautions import MapsSeen, map_warnings, range_fault, size_warnings, tie_warnings
 from avsl_eval.context import Context
-from avsl_eval.drawn import DrawnTruth
-from avsl_eval.engine import Engine
+from avsl_eval.engine import TOGETHER
 from avsl_eval.errors import EvalInputError
 from avsl_eval.io import sha256_of
 from avsl_eval.options import Options, clips_of_subsets
 from avsl_eval.predictions import Predictions
 from avsl_eval.protocol import Protocol
 from avsl_eval.result import Evaluation, Scores
-from avsl_eval.sections import Negatives, Segmentation, group_section
+from avsl_eval.scorer import Scorer, Task
+from avsl_eval.sections import Negatives, group_section
 from avsl_eval.summarise import Found, intervals
 from avsl_eval.truth import Annotations
 
 _log = logging.getLogger(__name__)
 
-CHUNK = 8
-"""Maps that are scored together: 8 of 224 x 224, and what is computed from them, stay near the processor."""
+CHUNK_BYTES = 8 * 224 * 224 * 4
+"""What maps that are read together take: 8 of 224 x 224, or as many smaller ones as are scored together."""
+
+WORTH_WORKERS = 1000
+"""Clips from which on processes save more time than they take to start."""
 
 Progress = Callable[[int, int], None]
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Run:
@@ -52,8 +61,8 @@ class Run:
         Maps of negative audio.
     warnings
         What there is to say so far.
-    threads
-        How many score.
+    workers
+        How many processes score; 1 for none but this one.
     """
 
     def __init__(
@@ -65,76 +74,76 @@ class Run:
         options: Options,
         negatives: Negatives,
         warnings: Sequence[str],
-        threads: int,
+        workers: int,
     ) -> None:
         self.maps, self.truth, self.rules, self.optional = maps, truth, dict(rules), optional
-        self.options, self.negatives, self.threads = options, negatives, threads
+        self.options, self.negatives, self.workers = options, negatives, workers
         self.warnings = list(warnings)
         self.seen = MapsSeen()
         self.row_of = {clip.clip_id: row for row, clip in enumerate(truth.clips)}
-        protocols, n = list(rules.values()), len(truth.clips)
-        self.engine = Engine(protocols, n)
-        self.segmentation = Segmentation(protocols, n)
-        self.context = Context(truth, protocols)
-        self.sizes = sorted({rule.map_size for rule in protocols})
-
-    def draw(self, row: int) -> dict[int, DrawnTruth]:
-        """Draw a clip's truth at every map size, and note all that depends on it alone."""
-        clip, truth = self.truth.clips[row], self.truth
-        drawn = {
-            size: DrawnTruth.of_levels(clip.levels(size, truth.truth), truth.unit) for size in self.sizes
-        }
-        self.engine.record_truth(row, drawn)
-        self.context.record(row, drawn)
-        return drawn
+        protocols = list(rules.values())
+        self.scorer = Scorer(truth, protocols)
+        self.engine = self.scorer.engine
+        self.context = Context(truth, protocols, self.scorer.drawer)
+        self.done = 0
 
     def score(self, progress: Progress | None = None) -> None:
-        """Score every map, and draw the truth of clips without one."""
-        n, done = len(self.row_of), 0
-        lacking = set(range(n))
-        with ThreadPoolExecutor(max(1, self.threads - 1)) as pool:
-            running: deque[Future[None]] = deque()
-            for clip_ids, heatmaps in self.maps.chunks(self.row_of.keys(), CHUNK):
-                low, high = heatmaps.min(axis=(1, 2)), heatmaps.max(axis=(1, 2))
-                self.check_ranges(clip_ids, low, high)
-                self.seen.look(clip_ids, heatmaps, low, high)
-                rows = [self.row_of[clip_id] for clip_id in clip_ids]
-                drawn = [self.draw(row) for row in rows]
-                # Rows of different chunks are disjoint, so that the order of threads changes nothing.
-                if self.threads > 1 and len(running) < self.threads:
-                    running.append(pool.submit(self.score_chunk, heatmaps, rows, drawn))
-                else:
-                    self.score_chunk(heatmaps, rows, drawn)
-                while running and running[0].done():
-                    running.popleft().result()
-                lacking.difference_update(rows)
-                done += len(rows)
-                if progress is not None:
-                    progress(done, n)
-            for future in running:
-                future.result()
-        for row in sorted(lacking):
-            self.draw(row)
+        """Score every map, and the answers of the context on every clip."""
+        steps = self.of_truth()
+        if self.workers == 1:
+            for task in self.tasks():
+                self.scorer.score(task)
+                self.note(task[1], progress)
+        else:
+            from avsl_eval.workers import Workers  # here, because most evaluations need none
 
-    def score_chunk(
-        self, heatmaps: NDArray[np.float32], rows: Sequence[int], drawn: Sequence[Mapping[int, DrawnTruth]]
-    ) -> None:
-        """Score a chunk of maps under every rule."""
-        self.engine.score(heatmaps, rows, drawn)
-        self.segmentation.score(heatmaps, rows, drawn)
+            with Workers(self.workers, self.scorer) as workers:
+                for rows, part in workers.run(self.tasks(), lambda: next(steps, False)):
+                    self.scorer.put(rows, part)
+                    self.note(rows, progress)
+        for _ in steps:
+            pass
+
+    def tasks(self) -> Iterator[Task]:
+        """Read maps, a chunk at a time, and look at what they are."""
+        left_out: frozenset[str] = frozenset()
+        for clip_ids, heatmaps in self.maps.chunks(self.row_of.keys(), TOGETHER, CHUNK_BYTES):
+            flat = heatmaps.reshape(len(heatmaps), -1)
+            low, high = flat.min(axis=1), flat.max(axis=1)
+            left_out |= self.check_ranges(clip_ids, low, high)
+            self.seen.look(clip_ids, heatmaps, low, high)
+            yield heatmaps, [self.row_of[clip_id] for clip_id in clip_ids], left_out
+
+    def note(self, rows: Sequence[int], progress: Progress | None) -> None:
+        """Say that some clips are done."""
+        self.done += len(rows)
+        if progress is not None:
+            progress(self.done, len(self.row_of))
+
+    def of_truth(self) -> Iterator[bool]:
+        """Find what depends on the truth alone, a few clips at a time."""
+        n = len(self.truth.clips)
+        for begin in range(0, n, TOGETHER):
+            rows = range(begin, min(begin + TOGETHER, n))
+            drawn = self.scorer.draw(rows)
+            self.engine.record_truth(rows, drawn)
+            self.context.record(rows, drawn)
+            yield True
 
     def check_ranges(
         self, clip_ids: Sequence[str], low: NDArray[np.float32], high: NDArray[np.float32]
-    ) -> None:
-        """Stop at maps that leave a rule's range, or leave out the rule if a suite allows it."""
+    ) -> frozenset[str]:
+        """Stop at maps that leave a rule's range, or return the rule to leave out if a suite allows it."""
+        left_out = set()
         for key, rule in list(self.rules.items()):
             fault = range_fault(clip_ids, low, high, rule)
             if fault and (key not in self.optional or len(self.rules) == 1):
                 raise EvalInputError(fault)
             if fault:
                 del self.rules[key]
-                self.engine.leave_out(key)
+                left_out.add(key)
                 self.warnings.append(f"{key} is left out: {fault}")
+        return frozenset(left_out)
 
     def scores(self, name: str | None, absent: tuple[str, ...], extra: tuple[str, ...]) -> dict[str, Scores]:
         """Summarise."""
@@ -215,7 +224,7 @@ class Run:
             "negatives": self.negatives.section(rule, found.metrics())
             if rule.threshold == "universal"
             else None,
-            "segmentation": self.segmentation.section(rule, found.truth, self.options.official_batch),
+            "segmentation": self.scorer.segmentation.section(rule, found.truth, self.options.official_batch),
         }
         return {name: content for name, content in every.items() if content is not None}
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.drawn import DrawnTruth
+from avsl_eval.drawn import DrawnTruths
 from avsl_eval.errors import EvalInputError
 from avsl_eval.groups import find_groups, group_metrics, incomplete_groups
-from avsl_eval.maps import rescale, resize, to_probability
+from avsl_eval.maps import rescale, to_probability
 from avsl_eval.negatives import negative_scores, universal_thresholds
 from avsl_eval.options import UNIVERSAL, Options
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import Protocol
+from avsl_eval.resizing import resize
 from avsl_eval.segmentation import (
     N_THRESHOLDS,
     SegmentationStatistics,
@@ -143,15 +144,24 @@ class Segmentation:
             p.name: [None] * n_clips for p in self._rules
         }
 
-    def score(
-        self, heatmaps: Float32, rows: Sequence[int], truths: Sequence[Mapping[int, DrawnTruth]]
-    ) -> None:
+    def score(self, heatmaps: Float32, rows: Sequence[int], truths: Mapping[int, DrawnTruths]) -> None:
         """Score a chunk of maps; parameters as of `avsl_eval.engine.Engine.score`."""
         for rule in self._rules:
-            p = to_probability(heatmaps, rule)
-            for one, row, truth in zip(p, rows, truths, strict=True):
-                inside = truth[rule.map_size].inside.reshape(1, rule.map_size, rule.map_size)
-                self._found[rule.name][row] = segmentation_statistics(inside, one[None])
+            size = rule.map_size
+            for k, row in enumerate(rows):
+                inside = truths[size][k].inside.reshape(1, size, size)
+                p = to_probability(heatmaps[k : k + 1], rule)
+                self._found[rule.name][row] = segmentation_statistics(inside, p)
+
+    def part(self, rows: Sequence[int]) -> dict[str, list[SegmentationStatistics | None]]:
+        """Return what was found of some images, for `put`."""
+        return {name: [found[row] for row in rows] for name, found in self._found.items()}
+
+    def put(self, rows: Sequence[int], part: Mapping[str, list[SegmentationStatistics | None]]) -> None:
+        """Take over what another object of the same protocols found of some images."""
+        for name, found in part.items():
+            for row, one in zip(rows, found, strict=True):
+                self._found[name][row] = one
 
     def section(
         self, protocol: Protocol, truth: Float64, official_batch: int | None

@@ -136,6 +136,10 @@ class AnnotatedClip:
             return levels
         return _levels(self.boxes, self.mask, size, truth)
 
+    def is_of_boxes(self, truth: Truth) -> bool:
+        """Say whether the map is drawn from the clip's own boxes alone."""
+        return not (truth == "mask" and self.mask is not None) and not self._is_of_sources(truth)
+
     def _is_of_sources(self, truth: Truth) -> bool:
         """Say whether the map is that of the sources: the clip has neither a mask nor boxes of its own."""
         if self.mask is not None or not self.sources:
@@ -212,15 +216,13 @@ class Annotations:
         True
         """
         total = hashlib.sha256(f"avsl-testset/1 {self.truth}\n".encode())
+        encode = json.JSONEncoder(separators=(",", ":")).encode
+        lines = []
         for clip in sorted(self.clips, key=lambda clip: clip.clip_id):
-            sources = [_canonical(s.boxes, s.mask) for s in clip.sources]
-            line = [
-                clip.clip_id,
-                *_canonical(clip.boxes, clip.mask),
-                clip.n_dropped,
-                sorted(sources, key=str),
-            ]
-            total.update(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            sources = sorted((_canonical(s.boxes, s.mask) for s in clip.sources), key=str)
+            boxes, mask = _canonical(clip.boxes, clip.mask)
+            lines.append(encode([clip.clip_id, boxes, mask, clip.n_dropped, sources]))
+        total.update("\n".join([*lines, ""]).encode())
         return total.hexdigest()
 
     def drawn_as(self, truth: Truth) -> Annotations:
@@ -262,14 +264,19 @@ def rasterise(boxes: NDArray[np.floating[Any]], size: int, truth: Truth) -> NDAr
     [[2, 1], [1, 0]]
     """
     levels = np.zeros((size, size), np.uint8)
-    corners = (size * np.minimum(np.maximum(boxes, 0), 1)).astype(np.intp).reshape(-1, 4)
-    for x0, y0, x1, y1 in corners.tolist():
+    for x0, y0, x1, y1 in corners_of(boxes, size).tolist():
         region = levels[y0:y1, x0:x1]
         if truth == "consensus":
             np.minimum(region + 1, 2, out=region)
         else:
             region[...] = 1
     return levels
+
+
+def corners_of(boxes: NDArray[np.floating[Any]], size: int) -> NDArray[np.intp]:
+    """Return the corners of boxes in pixels, int [n, 4]: ``int(S * clip(v, 0, 1))``."""
+    corners = size * np.minimum(np.maximum(boxes, 0), 1)
+    return np.asarray(corners, np.intp).reshape(-1, 4)
 
 
 def read_annotations(

@@ -1,16 +1,20 @@
 """How fast the scorer is beside the loops of published evaluators, rewritten here from their formulas.
 
-Three comparisons, each the best of several runs, after the forward pass (maps in memory):
+Three comparisons, after the forward pass (maps in memory):
 
 - ``lvs``: LVS's loop per map (OpenCV resize, full sort, masks and products in float64) and ours, 14 x 14 maps
 - ``slavc``: SLAVC's loop per clip (three maps: audio-visual, object and mixed; bicubic upsampling, the mean
   of the 12544 largest values, cIoU; AP, F1 and sizes) and ours
 - ``all``: the suite ``all`` on boxes (every protocol that needs no masks and no negative audio) in one pass,
-  and the protocol lvs alone
+  and one protocol alone: ``lvs``, the fastest, and the mean over all protocols of the suite, each by itself
 
-Ours does more: intervals, context, breakdowns, ties and warnings are part of what is timed. Both run in one
-thread. NumPy sorts with AVX-512 or AVX2 where the processor has them, which the published loops gain most
-from; NPY_DISABLE_CPU_FEATURES="X86_V4 X86_V3" times both without.
+Published and ours are timed in turn, round after round, and the fastest run of each counts: other work on the
+machine slows both. Beside the wall's seconds stand those of processors, of all processes together, which
+other work changes less. The published loops are single loops, as their authors run them; ours is timed in one
+process and in as many as ``--workers`` says, which here is the number of cores. Ours does more: intervals,
+context, breakdowns, ties and warnings are part of what is timed. NumPy sorts with AVX-512 or AVX2 where the
+processor has them, which the published loops gain most from; NPY_DISABLE_CPU_FEATURES="X86_V4 X86_V3" times
+both without.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/eval_speed.py [--clips 5158] [--out eval_speed.json]
 """
@@ -24,8 +28,10 @@ import json
 import logging
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +40,7 @@ import numpy as np
 
 import avsl_eval
 from avsl_eval.evaluate import evaluate_all
+from avsl_eval.run import cores
 from avsl_eval.truth import Annotations, read_annotations
 
 SIZE, TAU, ALPHA = 224, 0.03, 0.9
@@ -148,74 +155,96 @@ def _counted(clips: list[tuple[float, float]], confidence: float, iou: float) ->
     return true_positive / found if found else 1.0, true_positive / there if there else 1.0
 
 
-def ours_slavc(annotations: Annotations, av: np.ndarray, objects: np.ndarray, threads: int) -> None:
+def ours_slavc(annotations: Annotations, av: np.ndarray, objects: np.ndarray, workers: int) -> None:
     """Score the same three maps; at the models' resolution mixing and upsampling commute."""
     ids = [clip.clip_id for clip in annotations.clips]
     rule = avsl_eval.get_protocol("slavc")
     s_av, s_obj = av * np.float32(rule.scale) + np.float32(rule.offset), objects * np.float32(0.4)
     plain = dataclasses.replace(rule, scale=1.0, offset=0.0)
     for maps in (s_av, s_obj, ALPHA * s_av + (1 - ALPHA) * s_obj):
-        evaluate_all(dict(zip(ids, maps, strict=True)), annotations, plain, threads=threads)
+        evaluate_all(dict(zip(ids, maps, strict=True)), annotations, plain, workers=workers)
 
 
-def timed(run: Callable[[], Any], repeat: int) -> float:
-    """Return the seconds of the fastest of several runs."""
-    best = float("inf")
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - begin)
+def timed_in_turn(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Return the least seconds of wall and of processors that each took, in rounds through all of them."""
+    best = dict.fromkeys(runs, (float("inf"), float("inf")))
+    for _ in range(rounds):
+        for name, run in runs.items():
+            begin, used = time.perf_counter(), processor_seconds()
+            run()
+            wall, processors = time.perf_counter() - begin, processor_seconds() - used
+            best[name] = min(best[name][0], wall), min(best[name][1], processors)
     return best
+
+
+def processor_seconds() -> float:
+    """Return what this process and those that it started and ended have used of processors."""
+    used = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def main() -> None:
     """Run the comparisons and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=int, default=5158)
-    parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1, help="of ours (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=cores(), help="of ours (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("eval_speed.json"))
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     boxes, maps = make(arguments.clips)
-    ids = list(boxes)
-    predictions = dict(zip(ids, maps, strict=True))
+    predictions = dict(zip(boxes, maps, strict=True))
     annotations = read_annotations(boxes)
-    n, repeat = arguments.clips, arguments.repeat
 
     expected = published_lvs(boxes, maps)
     logging.disable(logging.WARNING)
     scores = avsl_eval.evaluate(predictions, annotations, "lvs").metrics
     assert np.allclose(expected, (scores["ciou@0.5"], scores["auc"]), rtol=0, atol=1e-3), (expected, scores)
 
-    def ours(protocols: Any) -> Callable[[], Any]:
-        return lambda: evaluate_all(predictions, annotations, protocols, threads=arguments.threads)
-
     cosine, objects = ((maps - 0.4) / TAU).astype(np.float32), maps + np.float32(0.5)
-    seconds = {
-        "lvs published": timed(lambda: published_lvs(boxes, maps), repeat),
-        "lvs ours": timed(ours("lvs"), repeat),
-        "slavc published": timed(lambda: published_slavc(boxes, cosine, objects), 1),
-        "slavc ours": timed(lambda: ours_slavc(annotations, cosine, objects, arguments.threads), repeat),
-        "all protocols ours": timed(ours("all"), repeat),
+    every = list(evaluate_all(predictions, annotations, "all"))
+
+    def ours(protocols: Any, workers: int) -> None:
+        evaluate_all(predictions, annotations, protocols, workers=workers)
+
+    runs: dict[str, Callable[[], Any]] = {
+        "lvs published": lambda: published_lvs(boxes, maps),
+        "slavc published": lambda: published_slavc(boxes, cosine, objects),
     }
+    counts = sorted({1, arguments.workers})
+    for n in counts:
+        runs[f"lvs ours x{n}"] = partial(ours, "lvs", n)
+        runs[f"slavc ours x{n}"] = partial(ours_slavc, annotations, cosine, objects, n)
+        runs[f"all ours x{n}"] = partial(ours, "all", n)
+    runs |= {f"{name} alone x1": partial(ours, name, 1) for name in every}
+    seconds = timed_in_turn(runs, arguments.rounds)
+
+    def ratio(above: str, below: str) -> list[float]:
+        return [a / b for a, b in zip(seconds[above], seconds[below], strict=True)]
+
     ratios = {
-        "lvs": seconds["lvs published"] / seconds["lvs ours"],
-        "slavc": seconds["slavc published"] / seconds["slavc ours"],
-        "all over one": seconds["all protocols ours"] / seconds["lvs ours"],
+        f"{rule} x{n}": ratio(f"{rule} published", f"{rule} ours x{n}")
+        for rule in ("lvs", "slavc")
+        for n in counts
     }
-    for name, value in seconds.items():
-        print(f"{name:<20} {value:7.2f} s  {1000 * value / n:7.3f} ms per clip")
-    for name, value in ratios.items():
-        print(f"{name:<20} {value:7.1f} times")
+    ratios |= {f"all over lvs x{n}": ratio(f"all ours x{n}", f"lvs ours x{n}") for n in counts}
+    alone = np.mean([seconds[f"{name} alone x1"] for name in every], axis=0)
+    ratios["all over the mean of one x1"] = (np.array(seconds["all ours x1"]) / alone).tolist()
+    print(f"{'':<28} {'wall':>8} {'processors':>11}")
+    for name, (wall, used) in seconds.items():
+        per_clip = 1000 / arguments.clips
+        print(f"{name:<28} {per_clip * wall:8.3f} {per_clip * used:11.3f} ms per clip")
+    for name, (wall, used) in ratios.items():
+        print(f"{name:<28} {wall:8.1f} {used:11.1f} times")
     content = {
-        "clips": n,
-        "protocols": list(evaluate_all(predictions, annotations, "all")),
-        "threads": arguments.threads,
+        "clips": arguments.clips,
+        "rounds": arguments.rounds,
+        "protocols": every,
+        "columns": ["wall", "processors"],
         "seconds": seconds,
         "ratios": ratios,
         "machine": {
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": cores(),
             "processor": platform.processor() or platform.machine(),
             "numpy": np.__version__,
             "disabled": os.environ.get("NPY_DISABLE_CPU_FEATURES", ""),

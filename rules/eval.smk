@@ -23,7 +23,7 @@ rule score:
     shell:
         "avsl-eval score --predictions {input.predictions} --annotations {input.annotations}"
         " --protocol {params.protocols} --missing {params.missing} --name {wildcards.experiment}"
-        " --out {output.scores} --per-clip {output.per_clip} &> {log}"
+        " --out {output.scores} --per-clip {output.per_clip} --workers {threads} &> {log}"
 
 
 rule collect:

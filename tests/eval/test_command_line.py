@@ -32,7 +32,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, capsys: pytest.Captur
     paths = ["--predictions", str(tmp_path / "p.npz"), "--annotations", str(tmp_path / "a.json")]
     killer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     killer.start()
-    done = main(["score", *paths, "--protocol", "all", "--threads", "2", "--out", str(tmp_path / "s.json")])
+    done = main(["score", *paths, "--protocol", "all", "--workers", "2", "--out", str(tmp_path / "s.json")])
     killer.join()
     assert done == 130
     assert capsys.readouterr().err.endswith("avsl-eval: interrupted; no file is half-written\n")
@@ -109,7 +109,7 @@ def test_an_option_that_no_rule_reads_is_refused(
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
 def test_numbers_of_at_least_one(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["score", "--threads", text])
+        main(["score", "--workers", text])
     assert f"{text!r} is not a whole number of at least 1" in capsys.readouterr().err
 
 

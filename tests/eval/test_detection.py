@@ -25,7 +25,7 @@ from avsl_eval.detection import (
     f1_list,
     subset_rows,
 )
-from avsl_eval.maps import resize
+from avsl_eval.resizing import resize
 from avsl_eval.truth import rasterise
 
 TAU = 0.03

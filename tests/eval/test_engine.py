@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from avsl_eval import PROTOCOLS, Protocol
-from avsl_eval.drawn import DrawnTruth
+from avsl_eval.drawn import DrawnTruths
 from avsl_eval.engine import Engine, smallest_taken
-from avsl_eval.maps import at_threshold, binarise, rescale, resize, tie_order, to_probability
+from avsl_eval.maps import at_threshold, binarise, rescale, tie_order, to_probability
+from avsl_eval.resizing import resize
 from avsl_eval.truth import rasterise
 
 SIZE = 8
@@ -117,7 +118,7 @@ def test_every_rule_is_its_definition(heatmaps: np.ndarray, seed: int, unit: int
         for _ in range(n)
     ]
     engine = Engine(RULES, n)
-    engine.score(heatmaps, range(n), [{SIZE: DrawnTruth.of_levels(g, unit)} for g in levels])
+    engine.score(heatmaps, range(n), {SIZE: DrawnTruths.of_levels(levels, unit)})
     for rule in RULES:
         found = engine.statistics[rule.name]
         for row in range(n):
@@ -184,29 +185,6 @@ def test_a_strict_mask_has_exactly_its_area(k: int) -> None:
 RULES_BY_NAME = {rule.name: rule for rule in RULES}
 
 
-def test_a_rule_left_out_meanwhile_costs_no_other_rule_its_clip() -> None:
-    rules = [PROTOCOLS[name] for name in ("lvs", "fixed", "strict-median", "strict-adaptive")]
-    x = np.random.default_rng(0).random((1, 9, 9), dtype=np.float32)
-    levels = np.zeros((224, 224), np.uint8)
-    levels[40:180, 40:150] = 1
-    drawn = {224: DrawnTruth.of_levels(levels, 1)}
-    quiet, disturbed = Engine(rules, 1), Engine(rules, 1)
-
-    class LeavingOut(dict[str, Any]):
-        """Does what another thread may do at any time."""
-
-        def __getitem__(self, name: str) -> Any:
-            if name == "fixed":
-                disturbed.leave_out(name)
-            return super().__getitem__(name)
-
-    quiet.score(x, [0], [drawn])
-    disturbed.statistics = LeavingOut(disturbed.statistics)
-    disturbed.score(x, [0], [drawn])
-    for name in ("lvs", "strict-median", "strict-adaptive"):
-        assert disturbed.statistics[name].intersection[0, 0] == quiet.statistics[name].intersection[0, 0] > 0
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     heatmaps=hnp.arrays(np.float32, st.sampled_from([(3, SIZE, SIZE), (1, 1, 1)]), elements=close_floats()),
@@ -216,7 +194,7 @@ def test_the_top_quarter_is_that_of_the_sorted_values(heatmaps: np.ndarray) -> N
     n = len(heatmaps)
     engine = Engine(rules, n)
     empty = np.zeros((SIZE, SIZE), np.uint8)
-    engine.score(heatmaps, range(n), [{SIZE: DrawnTruth.of_levels(empty, 1)}] * n)
+    engine.score(heatmaps, range(n), {SIZE: DrawnTruths.of_levels([empty] * n, 1)})
     s = rescale(resize(heatmaps, SIZE, "bicubic", True), rules[0]).reshape(n, -1)
     expected = np.sort(s, axis=1)[:, -SIZE * SIZE // 4 :].mean(axis=1, dtype=np.float64)
     np.testing.assert_allclose(engine.statistics["slavc"].confidence, expected, rtol=1e-12, atol=1e-12)

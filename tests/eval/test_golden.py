@@ -15,7 +15,8 @@ import pytest
 from avsl_eval import PROTOCOLS, Protocol, evaluate
 from avsl_eval.ciou import METRICS, metrics
 from avsl_eval.context import context_ciou
-from avsl_eval.maps import binarise, normalise, resize, to_probability
+from avsl_eval.maps import binarise, normalise, to_probability
+from avsl_eval.resizing import resize
 from avsl_eval.truth import Annotations, rasterise, read_annotations
 
 PER_CLIP, BICUBIC, SCORE = 2e-5, 6e-5, 6e-5

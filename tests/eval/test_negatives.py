@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsl_eval.ciou import CiouStatistics, metrics
-from avsl_eval.maps import resize
 from avsl_eval.negatives import (
     area_over_curve,
     harmonic_mean,
@@ -19,6 +18,7 @@ from avsl_eval.negatives import (
     negative_scores,
     universal_thresholds,
 )
+from avsl_eval.resizing import resize
 from avsl_eval.truth import rasterise
 
 

@@ -16,11 +16,12 @@ from hypothesis.extra import numpy as hnp
 from avsl_eval import evaluate
 from avsl_eval.cli_mix import RULES
 from avsl_eval.errors import EvalInputError
-from avsl_eval.maps import rescale, resize
+from avsl_eval.maps import rescale
 from avsl_eval.npz_writer import write_npz
 from avsl_eval.ogl import MIXING_RULES, get_rule, mix, mix_maps, mixed
 from avsl_eval.predictions import open_predictions
 from avsl_eval.protocol_table import PROTOCOLS
+from avsl_eval.resizing import resize
 
 from .conftest import Command
 

@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 from avsl_eval import PROTOCOLS, Protocol, evaluate
 from avsl_eval.evaluate import evaluate_all
-from avsl_eval.maps import resize
 from avsl_eval.predictions import Predictions, open_predictions
+from avsl_eval.resizing import resize
 
 SIZE = 12
 UNIVERSAL = 0.3

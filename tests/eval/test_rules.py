@@ -20,7 +20,8 @@ from avsl_eval.bootstrap import mean_intervals
 from avsl_eval.ciou import METRICS, CiouStatistics, metrics
 from avsl_eval.context import center_prior_map, context_ciou
 from avsl_eval.errors import EvalInputError
-from avsl_eval.maps import binarise, interpolation_matrix, tie_free_area, to_probability
+from avsl_eval.maps import binarise, tie_free_area, to_probability
+from avsl_eval.resizing import interpolation_matrix
 from avsl_eval.truth import rasterise, read_annotations
 
 SIMPLE = ("lvs", "ezvsl", "fixed", "adaptive")

@@ -14,8 +14,8 @@ import pytest
 import avsl_eval
 from avsl_eval import PROTOCOLS, SUITES, evaluate, evaluate_all, read_scores, save_scores
 from avsl_eval.errors import EvalInputError
-from avsl_eval.maps import resize
 from avsl_eval.protocol_table import expand
+from avsl_eval.resizing import resize
 from avsl_eval.truth import read_annotations
 
 IDS = [f"scene{k // 2:02}_{'ab'[k % 2]}" for k in range(24)]
@@ -86,9 +86,9 @@ def test_the_suite_all_leaves_out_what_does_not_fit(annotated: Path) -> None:
         evaluate_all(maps(), annotated, "strict", "zero")
 
 
-def test_threads_change_no_result(annotated: Path) -> None:
+def test_workers_change_no_result(annotated: Path) -> None:
     rules = [name for name in PROTOCOLS if name != "vssl-eval"]
-    one, three = (evaluate_all(maps(), annotated, rules, threads=t) for t in (1, 3))
+    one, three = (evaluate_all(maps(), annotated, rules, workers=t) for t in (1, 3))
     assert {n: s.to_csv() for n, s in one.items()} == {n: s.to_csv() for n, s in three.items()}
     assert {n: s.to_json() for n, s in one.items()} == {n: s.to_json() for n, s in three.items()}
 
@@ -272,7 +272,7 @@ def test_the_command_line(tmp_path: Path, annotated: Path, command: Any) -> None
         *arguments,
         *("--protocol", "lvs", "acl", "vssl-eval", "strict"),
         *("--subset", f"heard={heard}", "--group-by", "last-underscore", "--name", "mine"),
-        *("--negative", f"silence={quiet}", "--universal", "q3", "--threads", "2"),
+        *("--negative", f"silence={quiet}", "--universal", "q3", "--workers", "2"),
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "s.csv").exists()
@@ -296,7 +296,7 @@ def test_the_command_line(tmp_path: Path, annotated: Path, command: Any) -> None
         (["--protocol", "vssl-eval"], "--negative silence=FILE"),
         (["--group-by", "first"], "unknown way to group clips 'first'"),
         (["--per-clip", tmp_path / "s.json"], "name them apart"),
-        (["--threads", "0"], "whole number of at least 1"),
+        (["--workers", "0"], "whole number of at least 1"),
         (["--subset", f"heard={annotated}", "--out", annotated], "is named twice"),
     ):
         (tmp_path / "s.json").unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsl_eval import selection
-from avsl_eval.maps import resize
+from avsl_eval.resizing import resize
 
 
 @settings(max_examples=60, deadline=None)
