@@ -16,12 +16,19 @@ from avsl_eval.engine import Engine
 from avsl_eval.maps import at_threshold, binarise, rescale, to_probability
 from avsl_eval.neighbourhood import neighbourhood, sorted_middles
 from avsl_eval.pointing import pointing
+from avsl_eval.priors import mean_truth_maps
 from avsl_eval.resizing import resize
 from avsl_eval.tiled import TiledMaps, pays
 from avsl_eval.tiles import count_bits, pixels_of_words, tiles_of_pixels, words_of_boxes, words_of_pixels
 from avsl_eval.truth import AnnotatedClip, rasterise
 
-KINDS = ("noise", "smooth", "levels", "peak", "relu", "offset", "tiny", "huge", "ramp", "close", "saturated")
+SQUEEZED = dataclasses.replace(
+    PROTOCOLS["sspl"], name="squeezed", scale=0.015, offset=0.5, constant="keep", comparison=">"
+)
+KINDS = (
+    *("squeezed", "noise", "smooth", "levels", "peak", "relu"),
+    *("offset", "tiny", "huge", "ramp", "close", "saturated"),
+)
 WAYS = [(name, aligned) for name in ("bilinear", "bicubic") for aligned in (False, True)]
 
 
@@ -32,6 +39,7 @@ def draw_maps(kind: str, shape: tuple[int, int, int], rng: np.random.Generator) 
     bump = np.exp(-3 * ((y - rng.random()) ** 2 + (z - rng.random()) ** 2)).astype(np.float32)
     return {
         "noise": x,
+        "squeezed": np.float32(30) + rng.integers(0, 2, shape).astype(np.float32) * np.float32(2**-19),
         "smooth": bump + np.float32(0.05) * x,
         "levels": np.rint(x),
         "peak": (x > 2).astype(np.float32) + (np.arange(height * width) == 1).reshape(height, width),
@@ -86,6 +94,21 @@ def test_truths_are_drawn_as_one_by_one(seed: int, size: int, masks: bool) -> No
                 np.testing.assert_array_equal(one.double, (levels[k] > 1).ravel())
         np.testing.assert_array_equal(found.total, levels.sum(axis=(1, 2)) / unit)
         assert [found[k].total for k in range(9)] == found.total.tolist()
+
+
+@pytest.mark.parametrize(("truth", "unit"), [("union", 1), ("consensus", 2)])
+def test_the_mean_truth_is_that_of_the_drawn_levels(truth: Any, unit: int) -> None:
+    rng = np.random.default_rng(5)
+    clips = [AnnotatedClip(f"c{k}", "", random_boxes(rng, k % 7)) for k in range(70)]
+    folds = rng.integers(-1, 4, 70)
+    drawer = Drawer(clips, truth, [30])
+    drawer.boxed[11] = False  # as if it had a mask
+    levels = np.stack([clip.levels(30, truth) for clip in clips]).astype(np.int64)
+    found = mean_truth_maps(drawer, 30, folds)
+    for fold in range(4):
+        others = (folds >= 0) & (folds != fold)
+        expected = (levels[others].sum(axis=0) / (unit * others.sum())).astype(np.float32)
+        np.testing.assert_array_equal(found[fold], expected)
 
 
 def test_a_box_is_drawn_as_its_slice() -> None:
@@ -184,7 +207,7 @@ def ties_of(rule: Protocol, x: np.ndarray, levels: np.ndarray) -> int:
 
 
 def rules_of(size: int) -> list[Protocol]:
-    found = [dataclasses.replace(rule, map_size=size) for rule in PROTOCOLS.values()]
+    found = [dataclasses.replace(rule, map_size=size) for rule in (*PROTOCOLS.values(), SQUEEZED)]
     return [dataclasses.replace(r, threshold_value=0.25) if r.threshold == "universal" else r for r in found]
 
 
