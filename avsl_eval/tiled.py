@@ -90,11 +90,14 @@ class TiledMaps:
     ----------
     lower, upper : float32 [n, T]
         Bounds of the pixels of each tile.
+    given_up : bool [n]
+        Maps of which no tiles are computed any more, because they are looked at in full anyway.
     """
 
     def __init__(self, maps: Float32, size: int, interpolation: Interpolation, align_corners: bool) -> None:
         n, height, width = maps.shape
         self.size, self.n, self.side = size, n, tiles_along(size)
+        self.given_up = np.zeros(n, bool)
         backwards = np.ascontiguousarray(maps[:, ::-1, ::-1])
         rows, columns = (strips(side, size, interpolation, align_corners) for side in (height, width))
         if rows is None or columns is None:
@@ -144,6 +147,7 @@ class TiledMaps:
         """
         above = self.lower > high[:, None]
         needed = (self.upper >= low[:, None]) & ~above
+        needed[self.given_up] = False
         return self._level(needed, above)
 
     def n_between(self, low: Float32, high: Float32) -> NDArray[np.intp]:

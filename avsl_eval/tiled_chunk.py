@@ -123,6 +123,7 @@ class TiledChunk:
                 found = neighbourhood(maps, middles, wanted, self._low, self._high)
                 self._around[name] = found
                 self.settled &= found.known
+                maps.given_up |= ~found.known
 
     def pointing(self) -> Float64:
         """Return the share of each map's largest pixels that lie on g > 0, float64 [n]."""
