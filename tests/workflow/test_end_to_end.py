@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,18 @@ TINY = {
         "demo": {
             "split": {"labels": 3},
             "recipe": {"optim": {"steps": 4, "batch_labeled": 2, "batch_unlabeled": 2}},
+        },
+        "demo-few": {"like": "demo", "split": {"labels": 2}},
+    },
+    "testsets": {"demo-few": {"dataset": "demo", "trainset": "demo-few", "subsets": ["heard", "unheard"]}},
+    "benchmarks": {
+        "demo": {
+            "testsets": ["demo-few", "demo"],
+            "experiments": ["supervised", "supervised+con"],
+            "ablations": ["hard-pl"],
+            "main": "demo",
+            "reference": "supervised+con",
+            "seeds": [0],
         }
     },
     "protocols": list(PROTOCOLS),
@@ -120,3 +133,31 @@ def test_real_clips_are_scored_with_the_checkpoint_of_the_demo(
     assert done.returncode == 0, done.stdout + done.stderr
     scores = json.loads((folder / "results/xpl_sample/seed0/test.json").read_text())["protocols"]["fixed"]
     assert scores["n_expected"] == scores["n_scored"] == 6
+
+
+def test_a_benchmark_trains_what_lacks_and_names_a_cell_that_fails(
+    run: Snakemake, finished: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert finished.returncode == 0
+    cells = {
+        *((name, testset) for name in ("supervised", "supervised+con") for testset in ("demo-few", "demo")),
+        ("hard-pl", "demo"),
+    }
+    broken = "experiments={hard-pl: {optim: {lr: 1.0e+30}}}"
+    failed = run("results/benchmark_demo.json", "--keep-going", "--config", broken)
+    assert failed.returncode == 1
+    assert "runs/demo/hard-pl/seed0/checkpoint.pt" in failed.stdout + failed.stderr
+    there = {path.stem for path in folder.glob("results/benchmark_demo/*.json")}
+    assert there == {f"{name}_{testset}" for name, testset in cells - {("hard-pl", "demo")}}
+    assert not (folder / "results/benchmark_demo.json").exists()
+    done = run("results/benchmark_demo.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"rule train:|Train \S+ on \S+, seed \d", done.stderr) == [
+        "Train hard-pl on demo, seed 0"
+    ]
+    table = json.loads((folder / "results/benchmark_demo.json").read_text())
+    assert [budget["labeled"] for budget in table["budgets"]] == [2, 3]
+    assert {(cell["method"], cell["testset"]) for cell in table["cells"]} == cells
+    assert table["missing"] == []
+    again = run("results/benchmark_demo.json")
+    assert "Nothing to be done" in again.stdout + again.stderr
