@@ -164,10 +164,11 @@ def uncrop(maps: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Tensor]
 
 def _sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Sample [B, C, H, W] at the columns x [B, W'] and rows y [B, H'], both in [0, 1]; borders repeat."""
+    x, y = 2 * x - 1, 2 * y - 1  # of the axes, before they become a grid
     grid = torch.stack(
         [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=-1
     )
-    return functional.grid_sample(images, 2 * grid - 1, padding_mode="border", align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def change_colours(images: Tensor, config: AugmentConfig, u: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Localizer(nn.Module):
 
     def see(self, image: Tensor) -> Tensor:
         """Return what the visual encoder makes of images [B, 3, S, S] in [0, 1]: [B, C_v, h, w]."""
-        image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        image = (image - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
         grid: Tensor = self.visual(image)
         return grid
 

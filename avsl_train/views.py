@@ -33,6 +33,8 @@ from avsl_train.frontends.frontend import INT16_MIN
 
 CACHED_SAMPLES = 2**18
 """On a CPU a front end is given about so many samples at a time: what it makes of them fits the cache."""
+CACHED_PIXELS = 2**18
+"""So with values of frames: whole batches in floats take twice the time, most of it for fresh memory."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,15 @@ class Viewer:
         return rasterise(clips.boxes.to(self.device), geometry, self.config.image_size)
 
     def _images(self, clips: Clips, geometry: Geometry) -> Tensor:
-        return crop(
-            clips.frames.to(self.device, non_blocking=True).float(), geometry, self.config.image_size
-        ).div_(255)
+        frames, size = clips.frames.to(self.device, non_blocking=True), self.config.image_size
+        if self.device.type != "cpu":
+            return crop(frames.float(), geometry, size).div_(255)
+        images = torch.empty(len(frames), frames.shape[1], size, size)
+        at_a_time = max(1, CACHED_PIXELS // frames.shape[1:].numel())
+        for first in range(0, len(frames), at_a_time):
+            part = slice(first, first + at_a_time)
+            images[part] = crop(frames[part].float(), geometry[part], size).div_(255)
+        return images
 
     def _wave(self, clips: Clips, draws: Draws | None) -> Tensor:
         """Return the heard part of every sound, [B, n] of int16."""
@@ -158,16 +166,26 @@ class Viewer:
             self._frontends[name] = make_frontend(self.config, name).to(self.device)
         with torch.no_grad():
             frontend = self._frontends[name]
-            if self.device.type != "cpu":
+            at_a_time = max(1, CACHED_SAMPLES // wave.shape[1])
+            if self.device.type != "cpu" or len(wave) <= at_a_time:
                 features: Tensor = frontend(wave)
-                return features
-            return torch.cat(
-                [frontend(part) for part in torch.split(wave, max(1, CACHED_SAMPLES // wave.shape[1]))]
-            )
+                return features.contiguous() if self.device.type == "cpu" else features
+            return _by_parts(frontend, wave, at_a_time)
 
     def _view(self, image: Tensor, wave: Tensor, geometry: Geometry, frontend: FrontendName | None) -> View:
         name = frontend or self.config.frontend
         return View(image, self._features(wave, name), geometry, name, wave)
+
+
+def _by_parts(frontend: Frontend, wave: Tensor, at_a_time: int) -> Tensor:
+    """Return the features of waveforms [B, n], made of some at a time in memory that they share."""
+    first = frontend(wave[:at_a_time])
+    features = first.new_empty((len(wave), *first.shape[1:]))
+    features[:at_a_time] = first
+    for start in range(at_a_time, len(wave), at_a_time):
+        part = slice(start, start + at_a_time)
+        features[part] = frontend(wave[part])
+    return features
 
 
 def rasterise(boxes: Tensor, geometry: Geometry, size: int) -> Tensor:

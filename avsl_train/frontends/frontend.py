@@ -86,6 +86,7 @@ def samples_of(samples: Tensor, divisor: float, clip: bool = True) -> Tensor:
         wave = samples.float().div_(divisor)
         if divisor == INT16_MIN:  # nothing is beyond -1
             return wave
+        return wave.clamp_(-1, 1) if clip else wave
     else:
         wave = samples.float()
         if divisor != INT16_MIN:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from avsl_train.augment import crop
 from avsl_train.config import AugmentConfig, DataConfig, ExperimentConfig, FrontendName
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
@@ -125,3 +126,13 @@ def test_a_model_that_cannot_hear_its_front_end_is_told() -> None:
         two_front_ends(audio="vggish", frontend="vggish")
     own = make_config("supervised", model={"audio": "soundnet", "frontend": "waveform"})
     assert own.model.hears(own.data) == "waveform"
+
+
+@pytest.mark.parametrize(("side", "size", "batch"), [(256, 224, 3), (64, 56, 45)])
+def test_images_made_a_few_at_a_time_are_those_of_the_whole_batch(side: int, size: int, batch: int) -> None:
+    """To the bit: how many are made at a time is a matter of speed alone."""
+    config = CONFIG.model_copy(update={"frame_size": side, "image_size": size})
+    clips, draws = make_clips(batch, config), Draws(0, "a", 1)
+    view = Viewer(config, CPU).weak(clips, STRONGEST, draws)
+    wanted = crop(clips.frames.float(), view.geometry, size) / 255
+    assert torch.equal(view.image, wanted)
