@@ -129,10 +129,20 @@ class DataConfig(Section):
         description="Load the optical flow of every clip (`avsl-data preprocess --flow`); a clip without is "
         "left out [ours].",
     )
-    cache: bool = Field(False, description="Keep every decoded clip in memory; for small sets [ours].")
-    workers: Annotated[int, Field(ge=0)] = Field(
-        4, description="Decoding processes where nothing is cached [ours]."
+    cache: Literal["none", "memory", "disk"] = Field(
+        "none",
+        description="What is kept of decoded clips: nothing, all in memory (small sets; also `true`), or all "
+        "in files that trainings share [ours].",
     )
+    workers: Annotated[int, Field(ge=0)] = Field(
+        4, description="Processes that decode or read clips ahead; none with `cache: memory` [ours]."
+    )
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_by_name(cls, value: object) -> object:
+        """Return the name of what was once a switch."""
+        return {True: "memory", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class AugmentConfig(Section):

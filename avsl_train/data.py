@@ -24,11 +24,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from avsl_train import stored_flow
 from avsl_train.config import DataConfig
+from avsl_train.disk_cache import DiskCache
 from avsl_train.draws import key_of
 from avsl_train.errors import TrainInputError
-from avsl_train.excerpts import Heard, spans
+from avsl_train.excerpts import Heard, clip_samples, spans
+from avsl_train.frames import decoded_frame, squeezed
 from avsl_train.loading import Workers
 from avsl_train.shard_rows import MediaReader, read_rows
+
+__all__ = ["ClipSet", "Clips", "read_split", "squeezed"]
 
 Int16 = np.ndarray[Any, np.dtype[np.int16]]
 Request = tuple[Tensor, Heard | None]
@@ -158,11 +162,14 @@ class ClipSet:
         self._media = MediaReader([rows[clip_id] for clip_id in self.ids])
         self._idle: list[Workers[Request, Clips]] = []
         self._cached: Clips | None = None
-        if config.cache and self.ids:
+        self._disk: DiskCache | None = None
+        if config.cache == "memory" and self.ids:
             self._cached = self._decode_all()
+        elif config.cache == "disk" and self.ids:
+            self._disk = DiskCache(shards, self._media.rows, config, self._arrays)
         elif self.ids:
             self._decode(torch.tensor([0]))  # a wrong sample rate is told at once, not by a worker later
-        self._media.close()
+        self._forget_files()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -181,12 +188,14 @@ class ClipSet:
         heard
             The views that will be asked of them: only what these hear is decoded of the sounds. None: all.
         """
-        return self._decode(index, heard) if self._cached is None else self._cached[index]
+        if self._cached is not None:
+            return self._cached[index]
+        return self._decode(index, heard) if self._disk is None else self._read(self._disk, index, heard)
 
     def batches(
         self, indices: Sequence[Tensor], heard: Sequence[Heard | None] | None = None
     ) -> Iterator[Clips]:
-        """Yield one batch per index tensor, in order; decoded ahead by processes unless cached.
+        """Yield one batch per index tensor, in order; made ahead by processes unless kept in memory.
 
         ``heard`` holds the views that will be asked of each batch, as in `batch`.
         """
@@ -220,6 +229,12 @@ class ClipSet:
         for workers in self._idle:
             workers.close()
         self._idle = []
+        self._forget_files()
+
+    def _forget_files(self) -> None:
+        self._media.close()
+        if self._disk is not None:
+            self._disk.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the processes behind."""
@@ -235,28 +250,57 @@ class ClipSet:
         return self._decode(order)[torch.argsort(order)]
 
     def _decode(self, index: Tensor, heard: Heard | None = None) -> Clips:
+        """Return some clips, decoded from the shards."""
         span = spans(self.config, self.keys[index], heard)
-        frames, waves, flows = [], [], []
-        for position, (first, stop) in zip(index.tolist(), span.tolist(), strict=True):
-            frame, sound = self._media.read(position)
-            try:
-                frames.append(_frame(frame, self.config.frame_size))
-                waves.append(torch.from_numpy(self._samples(sound, position, first, stop)))
-                if self.config.flow:
-                    flow = stored_flow.decoded(self._media.read_flow(position))
-                    flows.append(stored_flow.resized(flow, self.config.frame_size))
-            except (OSError, RuntimeError) as error:  # what torchvision and soundfile raise
-                raise self._broken(position, error) from error
-        boxes = [torch.tensor(self._media.rows[position].boxes or []) for position in index.tolist()]
-        return Clips(
-            index,
-            torch.stack(frames),
-            pad_sequence(waves, batch_first=True),
-            pad_sequence([part.view(-1, 4) for part in boxes], batch_first=True),
-            self.keys[index],
-            None if heard is None else span,
-            torch.stack(flows) if flows else None,
+        frames, waves, *flows = zip(
+            *(
+                self._arrays(position, first, stop)
+                for position, (first, stop) in zip(index.tolist(), span.tolist(), strict=True)
+            ),
+            strict=True,
         )
+        flow = torch.stack(flows[0]) if flows else None
+        waves_of_all = pad_sequence(list(waves), batch_first=True)
+        return self._clips(index, torch.stack(frames), waves_of_all, None if heard is None else span, flow)
+
+    def _read(self, disk: DiskCache, index: Tensor, heard: Heard | None) -> Clips:
+        """Return some clips, decoded before."""
+        span, side = spans(self.config, self.keys[index], heard), self.config.frame_size
+        frames = torch.empty((len(index), 3, side, side), dtype=torch.uint8)
+        longest = int((span[:, 1] - span[:, 0]).max()) if len(index) else 0
+        waves = torch.zeros((len(index), longest), dtype=torch.int16)
+        flow = torch.empty((len(index), 2, side, side)) if self.config.flow else None
+        for row, (position, (first, stop)) in enumerate(zip(index.tolist(), span.tolist(), strict=True)):
+            parts = [(0, frames[row]), (first, waves[row, : stop - first])]
+            disk.read(position, parts if flow is None else [*parts, (0, flow[row])])
+        return self._clips(index, frames, waves, None if heard is None else span, flow)
+
+    def _clips(
+        self, index: Tensor, frames: Tensor, waves: Tensor, span: Tensor | None, flow: Tensor | None
+    ) -> Clips:
+        boxes = [
+            torch.tensor(self._media.rows[position].boxes or []).view(-1, 4) for position in index.tolist()
+        ]
+        return Clips(
+            index, frames, waves, pad_sequence(boxes, batch_first=True), self.keys[index], span, flow
+        )
+
+    def _arrays(self, position: int, first: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
+        """Return frame, samples ``first`` to ``stop`` and, if they are loaded, flow of a clip.
+
+        ``stop`` None: the end of the clip.
+        """
+        frame, sound = self._media.read(position)
+        last = clip_samples(self.config) if stop is None else stop
+        try:
+            picture = decoded_frame(frame, self.config.frame_size)
+            wave = torch.from_numpy(self._samples(sound, position, first, last))
+            if not self.config.flow:
+                return picture, wave
+            flow = stored_flow.decoded(self._media.read_flow(position))
+            return picture, wave, stored_flow.resized(flow, self.config.frame_size)
+        except (OSError, RuntimeError) as error:  # what torchvision and soundfile raise
+            raise self._broken(position, error) from error
 
     def _samples(self, sound: bytes, position: int, first: int = 0, stop: int | None = None) -> Int16:
         """Return samples ``first`` to ``stop`` of a FLAC file; a sound that is shorter is repeated.
@@ -318,28 +362,6 @@ def read_split(path: Path) -> dict[str, list[str]]:
     for clip_id, subset in zip(*(table[name].to_pylist() for name in ("clip_id", "subset")), strict=True):
         subsets.setdefault(subset, []).append(clip_id)
     return {name: sorted(ids) for name, ids in sorted(subsets.items())}
-
-
-def squeezed(image: Image.Image, size: int) -> Tensor:
-    """Return an RGB picture as uint8 [3, size, size], as `ClipSet` squeezes a frame."""
-    return _squeezed(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
-
-
-def _frame(data: bytes, size: int) -> Tensor:
-    """Return a JPEG as uint8 [3, size, size].
-
-    In half the time of Pillow's decoding and bicubic resize, and at most one level apart. Decoding at a
-    reduced size (libjpeg's scaling) is faster still, but up to a hundred levels apart.
-    """
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    picture = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
-    return _squeezed(picture, size)
-
-
-def _squeezed(picture: Tensor, size: int) -> Tensor:
-    small = torch.nn.functional.interpolate(picture[None], size=(size, size), mode="bicubic", antialias=True)
-    return small[0].contiguous()
 
 
 def _all_or_none(parts: Sequence[Tensor | None]) -> Tensor | None:

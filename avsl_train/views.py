@@ -179,7 +179,7 @@ class Viewer:
 
 def _by_parts(frontend: Frontend, wave: Tensor, at_a_time: int) -> Tensor:
     """Return the features of waveforms [B, n], made of some at a time in memory that they share."""
-    first = frontend(wave[:at_a_time])
+    first: Tensor = frontend(wave[:at_a_time])
     features = first.new_empty((len(wave), *first.shape[1:]))
     features[:at_a_time] = first
     for start in range(at_a_time, len(wave), at_a_time):

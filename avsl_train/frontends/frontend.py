@@ -87,10 +87,9 @@ def samples_of(samples: Tensor, divisor: float, clip: bool = True) -> Tensor:
         if divisor == INT16_MIN:  # nothing is beyond -1
             return wave
         return wave.clamp_(-1, 1) if clip else wave
-    else:
-        wave = samples.float()
-        if divisor != INT16_MIN:
-            wave = wave * INT16_MIN / divisor
+    wave = samples.float()
+    if divisor != INT16_MIN:
+        wave = wave * INT16_MIN / divisor
     return wave.clamp(-1, 1) if clip else wave
 
 

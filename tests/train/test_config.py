@@ -88,8 +88,18 @@ def test_the_digest_leaves_out_how_a_training_runs() -> None:
     }
     for key, value in keys.items():
         assert parse_config({**XPL, key: value}, "x").digest() == base
-    for key, value in {"workers": 0, "cache": True}.items():
+    for key, value in {"workers": 0, "cache": "disk"}.items():
         assert parse_config({**XPL, "data": {key: value}}, "x").digest() == base
+
+
+@pytest.mark.parametrize(("value", "kind"), [(True, "memory"), (False, "none"), ("disk", "disk")])
+def test_a_cache_was_once_a_switch(value: bool | str, kind: str) -> None:
+    assert parse_config({**XPL, "data": {"cache": value}}, "x").data.cache == kind
+
+
+def test_another_cache_is_refused() -> None:
+    with pytest.raises(TrainInputError, match=r"data\.cache.*disc.*none.*memory.*disk"):
+        parse_config({**XPL, "data": {"cache": "disc"}}, "x")
 
 
 @pytest.mark.parametrize(("value", "kept"), [(True, True), (False, False), (1, 1), (3, 3)])

@@ -39,7 +39,7 @@ CONFIG = DataConfig(**BASE["data"])
 
 
 def uncached(**over: Any) -> DataConfig:
-    return CONFIG.model_copy(update={"cache": False, "workers": 0, **over})
+    return CONFIG.model_copy(update={"cache": "none", "workers": 0, **over})
 
 
 def shards_of(folder: Path, *rows: dict[str, Any]) -> list[Path]:
@@ -122,8 +122,8 @@ def test_no_clips_are_no_batches(world: World) -> None:
     assert list(ClipSet([world.shards], [], CONFIG).in_order(4)) == []
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_wrong_sample_rate_is_told_at_once(tmp_path: Path, cache: bool) -> None:
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
+def test_a_wrong_sample_rate_is_told_at_once(tmp_path: Path, cache: str) -> None:
     row = {**scene(0), "audio": {"bytes": flac(np.zeros(8000, np.int16), 8000), "path": None}}
     message = rf"clip {row['clip_id']} has 8000 samples per second, data.sample_rate says 16000: preprocess"
     with pytest.raises(TrainInputError, match=message):
