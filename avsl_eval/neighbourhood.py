@@ -1,9 +1,10 @@
 """The values about a rank of each of several maps that are known by bounds, in order: exact, without sorting.
 
-The tiles' middles, sorted, say between which two values the wanted one lies almost certainly. The tiles that
-meet this bracket are computed, what is outside of it is counted, and where in it the rank falls says how far
-the bracket can shrink. Few values are left, and only they are sorted. Where a bracket misses, the map is
-`unknown` and has to be looked at in full; so the result is exact, whatever the guess.
+How many pixels of a tile are below a value is about linear between its bounds. The sum over tiles says where
+in the map the wanted value is, to some hundred pixels, without computing any. Only the tiles that meet a
+narrow bracket about it are computed; what is below it is counted, and the few values in it are sorted. Where
+it misses, a wide one is taken; where that does too, the map is `unknown` and has to be looked at in full; so
+the result is exact, whatever the guess.
 
 Shapes: n maps of P pixels in T tiles; m values.
 """
@@ -16,17 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.tiled import Level, TiledMaps
+from avsl_eval.tiles import TILE
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 MARGIN = 1 / 64
-"""Half of the first bracket's width, as a share of the tiles."""
+"""Half of the wide bracket's width, as a share of the tiles."""
+NARROW = 192 / 224**2
+"""Half of the narrow bracket's width, as a share of the pixels: more than the guess is mostly wrong by."""
+CLOSE, CLOSEST = 1 / 4, 24
+"""Half of what is sorted: a share of the pixels by which the guess was wrong, and pixels besides."""
 SMOOTH = 3 / 8
 """Share of the tiles that meet a bracket of a map for which tiles pay."""
-NARROW = 1 / 16
-"""Half of the second bracket's width, as a share of the first's."""
 MOST, FEW = 1 / 8, 512
 """Share of a map's pixels in a bracket above which they are one large tie, and the map unknown; if they are
 not few anyway."""
@@ -90,44 +94,126 @@ def neighbourhood(
     Neighbourhood
         Of the ranks.
     """
-    n, n_tiles = middles.shape
-    pixels = maps.size**2
-    rows, margin = np.arange(n), max(2, round(MARGIN * n_tiles))
-    place = ranks * n_tiles // pixels
-    least, most = np.maximum(place - margin, 0), np.minimum(place + margin, n_tiles - 1)
-    # Within margin of an end there is no room for a bracket: it is that end.
-    begin = np.where(place < margin, low, np.clip(middles[rows, least], low, high))
-    end = np.where(place + margin >= n_tiles, high, np.clip(middles[rows, most], low, high))
-    # Of a map like noise most tiles meet the bracket; it is faster in full.
-    smooth = maps.n_between(begin, end) <= SMOOTH * n_tiles
-    level = maps.between(np.where(smooth, begin, np.float32(np.nan)), end)
-    below, within = _below_and_within(level, begin, end)
-    inner = ranks - below
-    known = smooth & (inner >= 0) & (inner < within)
-    guess = begin + (end - begin) * ((inner + 0.5) / np.maximum(within, 1)).astype(np.float32)
-    half = (end - begin) * np.float32(NARROW)
-    closer, closer_end = np.clip(guess - half, begin, end), np.clip(guess + half, begin, end)
-    closer_below, closer_within = _below_and_within(level, closer, closer_end)
-    shrinks = (closer_below < ranks) & (ranks < closer_below + closer_within - 1)
-    begin, end = np.where(shrinks, closer, begin), np.where(shrinks, closer_end, end)
-    below, within = np.where(shrinks, closer_below, below), np.where(shrinks, closer_within, within)
-    known &= within <= max(MOST * pixels, FEW)
-    begin = np.where(known, begin, np.float32(np.nan))  # nothing of the unknown is picked
-    at = level.values
-    picked = np.flatnonzero((at >= begin[level.clip, None]) & (at <= end[level.clip, None]))
-    values, clip = _sorted(at.reshape(-1)[picked], level.clip[picked // at.shape[1]])
-    count = np.bincount(clip, minlength=n)
-    return Neighbourhood(values, clip, np.cumsum(count) - count, count, below, ranks, known, level)
+    guess = _Guess.of(maps, middles, ranks, low, high)
+    level, crowded = maps.between_few(guess.least, guess.most, SMOOTH)
+    found = _Bracket.of(level, *guess.refined(level, ranks), ranks)
+    missed = ~found.known & ~crowded
+    if missed.any():
+        found = found.filled(_Bracket.of(level.of(missed), guess.least, guess.most, ranks), missed)
+        missed &= ~found.known
+    if missed.any():
+        wide, _ = maps.between_few(np.where(missed, guess.begin, np.float32(np.nan)), guess.end, SMOOTH)
+        found = found.filled(_Bracket.of(wide, guess.begin, guess.end, ranks), missed)
+        level = level.joined(wide, missed)
+    values, clip = _sorted(found.values, found.clip)
+    count = np.bincount(clip, minlength=maps.n)
+    first = np.cumsum(count) - count
+    return Neighbourhood(values, clip, first, count, found.below, ranks, found.known, level)
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """Hold between which values the wanted one of each map lies, float32 [n] each.
+
+    Parameters
+    ----------
+    begin, end
+        Wide bounds.
+    middle
+        About it.
+    least, most
+        Narrow bounds.
+    per_pixel
+        How much the values increase about there from pixel to pixel, in their order.
+    """
+
+    begin: Float32
+    end: Float32
+    middle: Float32
+    least: Float32
+    most: Float32
+    per_pixel: Float32
+
+    @classmethod
+    def of(cls, maps: TiledMaps, middles: Float32, ranks: Ints, low: Float32, high: Float32) -> _Guess:
+        """Guess from bounds alone."""
+        n_tiles, pixels = middles.shape[1], maps.size**2
+        rows, margin = np.arange(maps.n), max(2, round(MARGIN * n_tiles))
+        place = ranks * n_tiles // pixels
+        first, last = np.maximum(place - margin, 0), np.minimum(place + margin, n_tiles - 1)
+        # Within margin of an end there is no room for a bracket: it is that end.
+        begin = np.where(place < margin, low, np.clip(middles[rows, first], low, high))
+        end = np.where(place + margin >= n_tiles, high, np.clip(middles[rows, last], low, high))
+        per_pixel = (end - begin) / ((last - first) * np.float32(pixels / n_tiles))
+        # From the middle one of the tiles' middles one step along the slope, as far as it has too few below.
+        middle = middles[rows, np.minimum(place, n_tiles - 1)]
+        lacking = (ranks - maps.share_below(middle) * pixels).astype(np.float32)
+        middle = np.clip(middle + lacking * per_pixel, begin, end)
+        half = per_pixel * np.float32(max(NARROW * pixels, 8))
+        return cls(
+            begin, end, middle, np.maximum(middle - half, low), np.minimum(middle + half, high), per_pixel
+        )
+
+    def refined(self, level: Level, ranks: Ints) -> tuple[Float32, Float32]:
+        """Count what is below the guess, and bracket the wanted value more narrowly."""
+        lacking = (ranks - level.size**2 + level.count(self.middle)).astype(np.float32)
+        half = np.float32(CLOSE) * np.abs(lacking) + np.float32(CLOSEST)
+        middle, half = self.middle + lacking * self.per_pixel, half * self.per_pixel
+        return np.maximum(middle - half, self.least), np.minimum(middle + half, self.most)
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """Hold the values between two of each map, and how many are below.
+
+    Parameters
+    ----------
+    values, clip : [m]
+        The values, in no order, and whose they are; none of maps that are not known.
+    below : int64 [n]
+        Pixels of each map that are smaller.
+    known : bool [n]
+        Whether the wanted one is among them, with both of its neighbours if there are any.
+    """
+
+    values: Float32
+    clip: Ints
+    below: Ints
+    known: Bools
+
+    @classmethod
+    def of(cls, level: Level, begin: Float32, end: Float32, ranks: Ints) -> _Bracket:
+        """Look for it among the computed tiles of a level that holds all tiles from `begin` to `end`."""
+        pixels = level.size**2
+        taken = level.values >= level.each(begin)
+        below = pixels - level.count_where(taken)
+        taken &= level.values <= level.each(end)
+        within = level.count_where(taken) - level.n_above
+        inner = ranks - below
+        after_first = (inner > 0) | ((inner == 0) & (ranks == 0))
+        before_last = (inner < within - 1) | ((inner < within) & (ranks == pixels - 1))
+        known = after_first & before_last & (within <= max(MOST * pixels, FEW))
+        picked = np.flatnonzero(taken)
+        clip = level.clip[picked % (level.clip.size * TILE) // TILE] if len(picked) else picked
+        values = level.values.reshape(-1)[picked]
+        if known.all():
+            return cls(values, clip, below, known)
+        kept = known[clip]
+        return cls(values[kept], clip[kept], below, known)
+
+    def filled(self, other: _Bracket, maps: Bools) -> _Bracket:
+        """Take over another bracket for some maps, which are not known here."""
+        return _Bracket(
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.clip, other.clip]),
+            np.where(maps, other.below, self.below),
+            np.where(maps, other.known, self.known),
+        )
 
 
 def sorted_middles(maps: TiledMaps) -> Float32:
     """Return the middles of the bounds of each map's tiles, ascending, float32 [n, T]."""
     return np.sort((maps.lower + maps.upper) * np.float32(0.5), axis=1)
-
-
-def _below_and_within(level: Level, begin: Float32, end: Float32) -> tuple[Ints, Ints]:
-    at_least = level.count(begin)
-    return level.size**2 - at_least, at_least - level.count(end, np.greater)
 
 
 def _sorted(values: Float32, clip: NDArray[np.intp]) -> tuple[Float32, Ints]:

@@ -32,9 +32,9 @@ from avsl_eval.tiles import (
     count_bits,
     inside_map,
     ones,
-    packed,
     tiles_along,
     whole_words,
+    words_of_rows,
 )
 
 Float32 = NDArray[np.float32]
@@ -150,19 +150,52 @@ class TiledMaps:
         needed[self.given_up] = False
         return self._level(needed, above)
 
-    def n_between(self, low: Float32, high: Float32) -> NDArray[np.intp]:
-        """Count the tiles of each map that `between` would compute, int [n]."""
-        needed = (self.upper >= low[:, None]) & (self.lower <= high[:, None])
-        return np.asarray(np.count_nonzero(needed, axis=1))
+    def between_few(self, low: Float32, high: Float32, share: float) -> tuple[Level, Bools]:
+        """Compute as `between`, but no tile of maps of which more than a share of all tiles is needed.
+
+        Parameters
+        ----------
+        low, high : float32 [n]
+            Bounds for each map.
+        share
+            In [0, 1].
+
+        Returns
+        -------
+        level : Level
+            As of `between`.
+        crowded : bool [n]
+            Maps of which no tile is computed, and which of them are above is meaningless.
+        """
+        above = self.lower > high[:, None]
+        needed = (self.upper >= low[:, None]) & ~above
+        crowded = np.count_nonzero(needed, axis=1) > share * self.side**2
+        needed[crowded | self.given_up] = False
+        return self._level(needed, above), crowded
+
+    def share_below(self, values: Float32) -> Float32:
+        """Estimate the share of each map's pixels that are below a value, float32 [n], from bounds alone."""
+        with np.errstate(over="ignore"):
+            share = (values[:, None] - self.lower) * self._per_span
+        return np.asarray(np.clip(share, 0, 1, out=share).mean(axis=1))
+
+    @cached_property
+    def _per_span(self) -> Float32:
+        return np.float32(1) / (self.upper - self.lower)
 
     def extremes(self) -> tuple[Float32, Float32, Level]:
         """Find the smallest and largest pixel of each map, and compute tiles that may have the largest."""
         bottom = self._level(self.lower <= self.upper.min(axis=1, keepdims=True), None)
         top = self._level(self.upper >= self.lower.max(axis=1, keepdims=True), None)
         low, high = np.full(self.n, np.inf, np.float32), np.full(self.n, -np.inf, np.float32)
-        np.minimum.at(low, bottom.clip, np.fmin.reduce(bottom.values, axis=1))
-        np.maximum.at(high, top.clip, np.fmax.reduce(top.values, axis=1))
+        np.minimum.at(low, bottom.clip, np.fmin.reduce(np.fmin.reduce(bottom.values), axis=1))
+        np.maximum.at(high, top.clip, np.fmax.reduce(np.fmax.reduce(top.values), axis=1))
         return low, high, top
+
+    def pixels(self, needed: Bools) -> tuple[Float32, Ints]:
+        """Compute the pixels of tiles, bool [n, T]: `Level.values` and `Level.clip`."""
+        level = self._level(needed, None)
+        return level.values, level.clip
 
     def _level(self, needed: Bools, above: Bools | None) -> Level:
         """Compute the pixels of tiles."""
@@ -175,18 +208,17 @@ class TiledMaps:
         begin = (column * self.n + clip) * self._height + np.asarray(self._rows.first)[row]
         inputs = begin + np.arange(self._rows.n_inputs)[:, None]
         stretched = self._stretched.reshape(-1, TILE).take(inputs, axis=0).reshape(len(inputs), -1)
-        values = np.empty((len(where) * TILE, TILE), np.float32)
+        flat = np.empty((TILE, len(where) * TILE), np.float32)
         for k in range(self.side):
             if ends[k] < ends[k + 1]:
                 some = slice(ends[k], ends[k + 1])
-                np.matmul(stretched[:, some].T, self._rows.weights[k], out=values[some])
-        values = values.reshape(-1, PIXELS)
+                np.matmul(self._rows.weights[k].T, stretched[:, some], out=flat[:, some])
+        values = flat.reshape(TILE, -1, TILE)
         tile = row * self.side + column
         if self.size % TILE:
-            beyond = ~np.unpackbits(inside_map(self.size)[tile].view(np.uint8), bitorder="little").view(
-                np.bool_
-            )
-            values[beyond.reshape(values.shape)] = np.nan  # never above, below or equal to anything
+            inside = np.unpackbits(inside_map(self.size)[tile].view(np.uint8), bitorder="little")
+            beyond = inside.reshape(-1, TILE, TILE).transpose(2, 0, 1) == 0
+            values[beyond] = np.nan  # never above, below or equal to anything
         if above is None:
             above = np.zeros_like(needed)
         return Level(self.size, above, clip, tile, values)
@@ -204,8 +236,9 @@ class Level:
         Tiles all pixels of which are above the range; what is neither they nor computed is below.
     clip, tile : int [p]
         Of which map, and which of its tiles, the computed tiles are.
-    values : float32 [p, 64]
-        Their pixels, column by column; NaN beyond the map's border.
+    values : float32 [8, p, 8]
+        Their pixels by row, tile and column, so that many tiles are compared at once; NaN beyond the map's
+        border.
     """
 
     size: int
@@ -213,6 +246,14 @@ class Level:
     clip: Ints
     tile: Ints
     values: Float32
+
+    def each(self, cuts: Float32) -> Float32:
+        """Repeat a number per map, float32 [n], for each column of the computed tiles, float32 [p, 8]."""
+        return np.asarray(cuts.take(self._clip_of_columns).reshape(-1, TILE))
+
+    @cached_property
+    def _clip_of_columns(self) -> Ints:
+        return np.repeat(self.clip, TILE)
 
     def masks(self, cuts: Any, compare: Any = np.greater_equal) -> Words:
         """Return the masks x >= cut, or > cut.
@@ -230,15 +271,37 @@ class Level:
             Masks.
         """
         words = whole_words(self.above, self.size)
-        words[self.clip, self.tile] = packed(compare(self.values, cuts[self.clip, None]))
+        words[self.clip, self.tile] = words_of_rows(compare(self.values, self.each(cuts)))
         return words
 
     def count(self, cuts: Any, compare: Any = np.greater_equal) -> NDArray[np.int64]:
         """Count the pixels x >= cut, or > cut, int64 [n]."""
-        computed = ones(packed(compare(self.values, cuts[self.clip, None])))
+        return self.count_where(compare(self.values, self.each(cuts)))
+
+    def count_where(self, taken: Bools) -> NDArray[np.int64]:
+        """Count the computed pixels that are taken, bool [8, p, 8], and all of tiles above, int64 [n]."""
+        computed = ones(words_of_rows(taken))
         return self.n_above + np.bincount(self.clip, computed, minlength=len(self.above)).astype(np.int64)
+
+    def of(self, maps: Bools) -> Level:
+        """Return the tiles of some maps, bool [n]."""
+        kept = maps[self.clip]
+        return Level(self.size, self.above, self.clip[kept], self.tile[kept], self.values[:, kept])
+
+    def joined(self, other: Level, maps: Bools) -> Level:
+        """Return another level's tiles of some maps, bool [n], and this one's of the rest."""
+        rest = self.of(~maps)
+        return Level(
+            self.size,
+            np.where(maps[:, None], other.above, self.above),
+            np.concatenate([rest.clip, other.clip]),
+            np.concatenate([rest.tile, other.tile]),
+            np.concatenate([rest.values, other.values], axis=1),
+        )
 
     @cached_property
     def n_above(self) -> NDArray[np.int64]:
         """Pixels of the tiles above the range, int64 [n]."""
+        if self.size % TILE == 0:
+            return np.asarray(np.count_nonzero(self.above, axis=1) * PIXELS, np.int64)
         return count_bits(whole_words(self.above, self.size))

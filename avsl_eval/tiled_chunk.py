@@ -23,7 +23,7 @@ from avsl_eval.maps import Normaliser, rescale, tie_order
 from avsl_eval.neighbourhood import Neighbourhood, neighbourhood, sorted_middles
 from avsl_eval.protocol import Protocol
 from avsl_eval.tiled import Level, TiledMaps
-from avsl_eval.tiles import PIXELS, TILE, Words, count_bits, ones, packed
+from avsl_eval.tiles import TILE, Words, count_bits, ones, words_of_rows
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -128,7 +128,7 @@ class TiledChunk:
     def pointing(self) -> Float64:
         """Return the share of each map's largest pixels that lie on g > 0, float64 [n]."""
         top = self._top
-        words = packed(top.values == self._high[top.clip, None])
+        words = words_of_rows(top.values == top.each(self._high))
         inside = ones(words & self._truths.inside[top.clip, top.tile])
         covered = np.bincount(top.clip, inside, minlength=self._n)
         return covered / np.bincount(top.clip, ones(words), minlength=self._n)
@@ -147,17 +147,20 @@ class TiledChunk:
             return rescale(self._high, protocol).astype(np.float64)
         around = self._around["top_quarter"]
         t = around.values[around.wanted] if len(around.values) else np.zeros(self._n, np.float32)
-        sums, above = np.zeros(self._n), np.zeros(self._n)
+        # Above t are some pixels of the tiles that were computed about it, and all of the tiles above them.
+        level = around.level
+        taken = level.values > level.each(t)
+        above = level.count_where(taken)
+        # Bits are cleared where pixels are not taken: choosing by a mask is slow where it is like noise.
+        scores = rescale(level.values, protocol).view(np.int32) & -taken.astype(np.int32)
+        sums = _sums(scores.view(np.float32), level.clip, self._n)
+        whole = level.above & around.known[:, None]
         for begin in range(0, self._n, _AT_ONCE):  # a quarter of the pixels is much, of many maps
-            some = np.zeros(self._n, bool)
-            some[begin : begin + _AT_ONCE] = True
-            level = self._maps.between(np.where(some, t, np.float32(np.inf)), self._high)
-            taken = level.values > t[level.clip, None]
-            # Bits are cleared where pixels are not taken: choosing by a mask is slow where it is like noise.
-            scores = rescale(level.values, protocol).view(np.int32) & -taken.astype(np.int32)
-            of_tiles = np.einsum("ij->i", scores.view(np.float32), dtype=np.float64)
-            sums += np.bincount(level.clip, of_tiles, minlength=self._n)
-            above += np.bincount(level.clip, ones(packed(taken)), minlength=self._n)
+            some = np.zeros_like(whole)
+            some[begin : begin + _AT_ONCE] = whole[begin : begin + _AT_ONCE]
+            values, clip = self._maps.pixels(some)
+            values = rescale(values, protocol)
+            sums += _sums(values if self._maps.size % TILE == 0 else np.nan_to_num(values), clip, self._n)
         wanted = max(1, self._pixels // TOP_QUARTER)
         # t itself counts as often as it is among the largest
         return (sums + (wanted - above) * rescale(t, protocol).astype(np.float64)) / wanted
@@ -214,8 +217,7 @@ class TiledChunk:
     def _add(self, masks: Words, level: Level, least: Float32, below: Float32, lacking: Ints) -> None:
         """Add pixels least <= x < below to masks, the lacking ones, in `tie_order`."""
         at, size = level.values, self._maps.size
-        found = np.flatnonzero((at >= least[level.clip, None]) & (at < below[level.clip, None]))
-        which, (column, row) = found // PIXELS, np.divmod(found % PIXELS, TILE)
+        row, which, column = np.nonzero((at >= level.each(least)) & (at < level.each(below)))
         tile_row, tile_column = np.divmod(level.tile[which], self._maps.side)
         pixel = (tile_row * TILE + row) * size + tile_column * TILE + column
         clip = level.clip[which]
@@ -283,6 +285,15 @@ class TiledChunk:
             stays = ~takes & (above - below > 1)
             below, above = np.where(stays, middle, below), np.where(takes, middle, above)
         return _floats_of(above)
+
+
+def _sums(values: Float32, clip: Ints, n: int) -> Float64:
+    """Sum the pixels of tiles, float32 [8, p, 8], map by map, float64 [n]."""
+    of_columns = values[0].astype(np.float64)
+    for row in values[1:]:
+        of_columns += row
+    found: Float64 = np.bincount(clip, of_columns @ np.ones(TILE), minlength=n)
+    return found
 
 
 def _keys_of(values: Float32) -> Ints:

@@ -96,6 +96,17 @@ def packed(tiles: Bools) -> Words:
     return np.packbits(tiles.reshape(-1), bitorder="little").view(np.uint64)
 
 
+def words_of_rows(taken: Bools) -> Words:
+    """Pack tiles bool [8, p, 8], by row, tile and column, into words, uint64 [p]."""
+    rows = taken.view(np.uint8)
+    out = rows[-1].copy()
+    for row in rows[-2::-1]:  # row k is bit k of a column's byte
+        out += out  # faster than to shift
+        out |= row
+    words: Words = out.reshape(-1).view(np.uint64)
+    return words
+
+
 def pixels_of_words(words: Words, size: int) -> Bools:
     """Unpack masks; the inverse of `words_of_pixels`.
 
