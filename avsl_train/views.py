@@ -152,7 +152,7 @@ class Viewer:
         at_a_time = max(1, CACHED_PIXELS // frames.shape[1:].numel())
         for first in range(0, len(frames), at_a_time):
             part = slice(first, first + at_a_time)
-            images[part] = crop(frames[part].float(), geometry[part], size).div_(255)
+            torch.div(crop(frames[part].float(), geometry[part], size), 255, out=images[part])
         return images
 
     def _wave(self, clips: Clips, draws: Draws | None) -> Tensor:

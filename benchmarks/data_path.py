@@ -5,11 +5,13 @@ every clip a JPEG of the whole frame and a wav file; Pillow decodes the frame an
 246 pixels (bicubic), torchvision crops 224 pixels anywhere, flips, and normalises; of the sound 3 s are read
 and the log spectrogram is made clip by clip (512-sample frames every 238, mean removed, Tukey(0.25) window).
 Ours is what a training does for one weak view: the shard's frame of 256 pixels, 3 s of its FLAC, crop and
-flip and the same spectrogram in batches, normalised too.
+flip and the same spectrogram in batches, normalised too; with each kind of `data.cache`, and without the
+views, which a GPU makes where there is one. Caches are filled, and their checksums compared, before
+the rounds that count.
 
-Times are CPU seconds of one process with one thread, so that other work on the machine counts little; the
-least of some rounds, the contestants taking turns. With ``--clips`` a folder of mp4 files is used, else clips
-are rendered.
+Times are of one process with one thread; the least of some rounds, the contestants taking turns. CPU seconds
+count, because other work on the machine changes them little; wall seconds stand beside them. With ``--clips``
+a folder of mp4 files is used, else clips are rendered.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import soundfile
@@ -38,14 +40,16 @@ from avsl_data.ledger import LedgerRow
 from avsl_data.options import PreprocessOptions
 from avsl_data.preprocess import write_shard
 from avsl_data.sources.source import CatalogClip
+from avsl_train.augment import CROP_DRAWS, crop, draw_weak
 from avsl_train.config import AugmentConfig, DataConfig
 from avsl_train.data import ClipSet
 from avsl_train.draws import Draws
-from avsl_train.frontends import tukey_window
+from avsl_train.frontends import make_frontend, tukey_window
 from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD
 from avsl_train.views import Viewer
 
 GOAL = 5.0
+KINDS: Final = ("none", "memory", "disk")
 RATE, EXCERPT, FRAME, HOP = 16000, 48000, 512, 238
 WINDOW = tukey_window(FRAME).float().numpy()
 DENSITY = 2 / np.float32(RATE * (tukey_window(FRAME) ** 2).sum().item())
@@ -81,34 +85,73 @@ def main() -> None:
         n = arguments.batch * arguments.batches
         published, sizes = _published_files(paths, work)
         ours = shard_of(paths, n, work)
-        config = DataConfig(workers=0)
-        clips = ClipSet([ours], [clip_name(number) for number in range(n)], config)
+        os.environ["AVSL_CACHE"] = str(work / "cache")
         ways: dict[str, Callable[[int], Any]] = {
-            "published": lambda at: _published_batch(published, arguments.batch, at),
-            "ours": lambda at: _our_batch(clips, Viewer(config, torch.device("cpu")), arguments.batch, at),
-            "ours_without_views": lambda at: _our_clips(clips, arguments.batch, at),
+            "published": lambda at: _published_batch(published, arguments.batch, at)
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(arguments.rounds):
-            for name, way in ways.items():
-                began = time.process_time()
-                for at in range(arguments.batches):
-                    way(at)
-                seconds[name].append((time.process_time() - began) / n)
-    least = {name: 1000 * min(values) for name, values in seconds.items()}
+        for kind in KINDS:
+            ways |= _our_ways(kind, ours, n, arguments.batch)
+        cpu, wall = _measured(ways, arguments.rounds, arguments.batches, n)
+        parts = _parts(ours, n, arguments.batch, arguments.rounds)
+    least = {name: 1000 * min(values) for name, values in cpu.items()}
     measured = {
         "clips": len(paths),
         "frames": sizes,
         "rendered": arguments.clips is None,
         "cpu_ms_per_clip": least,
-        "all_cpu_ms_per_clip": {name: [1000 * value for value in values] for name, values in seconds.items()},
-        "published_by_ours": least["published"] / least["ours"],
-        "published_by_ours_without_views": least["published"] / least["ours_without_views"],
+        "wall_ms_per_clip": {name: 1000 * min(values) for name, values in wall.items()},
+        "published_by": {name: least["published"] / value for name, value in least.items()},
+        "parts_of_views_ms": parts,
         "goal": GOAL,
         "cpus": os.cpu_count(),
+        "all_cpu_ms_per_clip": {name: [1000 * value for value in values] for name, values in cpu.items()},
     }
     arguments.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({key: measured[key] for key in measured if not key.startswith("all")}))
+    print(json.dumps({key: measured[key] for key in measured if not key.startswith("all")}, indent=1))
+
+
+def _our_ways(kind: str, shards: Path, n: int, batch: int) -> dict[str, Callable[[int], Any]]:
+    """Return our path with one kind of cache, with views and without."""
+    config = DataConfig(workers=0, cache=kind)
+    clips = ClipSet([shards], [clip_name(number) for number in range(n)], config)
+    viewer = Viewer(config, torch.device("cpu"))
+    return {
+        f"{kind}, views": lambda at: _our_batch(clips, viewer, batch, at),
+        f"{kind}, no views": lambda at: _our_clips(clips, batch, at),
+    }
+
+
+def _measured(
+    ways: dict[str, Callable[[int], Any]], rounds: int, batches: int, n: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return CPU and wall seconds per clip of every round; a round before them is not counted."""
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            began, began_wall = time.process_time(), time.perf_counter()
+            for at in range(batches):
+                way(at)
+            if number:
+                cpu[name].append((time.process_time() - began) / n)
+                wall[name].append((time.perf_counter() - began_wall) / n)
+    return cpu, wall
+
+
+def _parts(shards: Path, n: int, batch: int, rounds: int) -> dict[str, float]:
+    """Return CPU milliseconds per clip of what a weak view is made of."""
+    config = DataConfig(workers=0, cache="disk")
+    clips = ClipSet([shards], [clip_name(number) for number in range(n)], config)
+    loaded = _our_clips(clips, batch, 0)
+    wave, frames = loaded.waves, loaded.frames[:1]
+    geometry = draw_weak(torch.rand(1, CROP_DRAWS), AugmentConfig())
+    frontend = make_frontend(config)
+    ways: dict[str, Callable[[int], Any]] = {
+        "crop": lambda _: [crop(frames.float(), geometry, config.image_size) for _ in range(batch)],
+        "spectrogram": lambda _: [frontend(part) for part in torch.split(wave, 5)],
+    }
+    cpu, _ = _measured(ways, rounds, 1, batch)
+    return {name: 1000 * min(values) for name, values in cpu.items()}
 
 
 def _published_batch(files: list[tuple[Path, Path]], batch: int, at: int) -> tuple[Tensor, Tensor]:
@@ -143,7 +186,7 @@ def _our_batch(clips: ClipSet, viewer: Viewer, batch: int, at: int) -> tuple[Ten
     """Return one batch as a model's first layers get it."""
     view = viewer.weak(_our_clips(clips, batch, at), AugmentConfig(), Draws(0, "weak", at))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (view.image - mean) / std, view.spectrogram
+    return (view.image - mean).div_(std), view.spectrogram
 
 
 def rendered(folder: Path) -> list[Path]:
