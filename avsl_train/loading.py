@@ -89,12 +89,13 @@ class Workers(Generic[Request, Made]):
             message = str(error).rpartition("TrainInputError: ")[2].strip()
             # the frames of the traceback would keep the workers alive until they time out
             raise TrainInputError(message) from error.with_traceback(None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: killed while it hands over
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise TrainInputError(
                 "a process that decodes clips was killed, perhaps for want of memory: lower data.workers or "
-                f"the batch, or give the container more shared memory ({str(error).splitlines()[0]})"
+                f"the batch, or give the container more shared memory ({reason})"
             ) from error.with_traceback(None)
 
     def _start(self) -> Iterator[Made]:
