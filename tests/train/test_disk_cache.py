@@ -285,7 +285,7 @@ def small_disk(tmp_path: Path, cache: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
     yield cache
-    subprocess.run(["umount", str(cache)], check=True)
+    subprocess.run(["umount", "--lazy", str(cache)], check=True)
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_decoded(
