@@ -9,7 +9,7 @@
 """
 
 from avsl_eval.accumulator import Accumulator
-from avsl_eval.evaluate import evaluate, evaluate_all
+from avsl_eval.evaluate import evaluate, evaluate_all, evaluate_many
 from avsl_eval.protocol import Protocol, ProtocolSuite
 from avsl_eval.protocol_table import PROTOCOLS, SUITES, get_protocol
 from avsl_eval.result import Scores, save_scores
@@ -25,6 +25,7 @@ __all__ = [
     "ScoresFile",
     "evaluate",
     "evaluate_all",
+    "evaluate_many",
     "get_protocol",
     "read_scores",
     "save_scores",

@@ -14,6 +14,7 @@ from avsl_eval.options import Options, subset_warnings
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import MissingPolicy, Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand, get_protocol
+from avsl_eval.reference import Reference
 from avsl_eval.result import Scores
 from avsl_eval.run import WORTH_WORKERS, Progress, Run, cores
 from avsl_eval.sections import Negatives
@@ -138,12 +139,111 @@ def evaluate_all(
     >>> {name: scores.metrics["ciou@0.5"] for name, scores in found.items()}
     {'lvs': 1.0, 'strict-median': 1.0, 'strict-adaptive': 1.0, 'fixed': 1.0}
     """
-    options = Options(dict(subsets or {}), group_by, dict(negatives or {}), universal, official_batch)
+    only = evaluate_many(
+        {"": predictions},
+        annotations,
+        protocols,
+        missing,
+        names={"": name},
+        subsets=subsets,
+        group_by=group_by,
+        negatives={"": negatives or {}},
+        universal=universal,
+        official_batch=official_batch,
+        workers=workers,
+        progress=progress,
+    )
+    return only[""]
+
+
+def evaluate_many(
+    predictions: Mapping[str, Source],
+    annotations: str | Path | Mapping[str, Any] | Annotations,
+    protocols: Named | Sequence[Named] = "strict",
+    missing: str = "error",
+    *,
+    names: Mapping[str, str | None] | None = None,
+    subsets: Mapping[str, Collection[str]] | None = None,
+    group_by: str | None = None,
+    negatives: Mapping[str, Mapping[str, Source]] | None = None,
+    universal: str | float = "max",
+    official_batch: int | None = None,
+    workers: int | None = 1,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Scores]]:
+    """Score several sets of heatmaps against the same annotations: models, or one model's maps and mixtures.
+
+    What depends on the annotations alone (their digest, the context, the bootstrap's draws) is found once.
+
+    Parameters
+    ----------
+    predictions
+        Key to predictions as for `evaluate_all`.
+    annotations, protocols, missing, subsets, group_by, universal, official_batch, workers, progress
+        As for `evaluate_all`; progress is called anew for each set.
+    names
+        Key to the name of the method, for the scores file (default: the key).
+    negatives
+        Key to that model's predictions on negative audio, by kind.
+
+    Returns
+    -------
+    dict
+        Key to protocol name to scores; each equal to what `evaluate_all` returns for it.
+
+    Raises
+    ------
+    EvalInputError
+        If some input cannot be scored, or there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> left = np.tile(np.linspace(1.0, 0.0, 14), (14, 1))
+    >>> maps = {"av": {"a_000001": left}, "mirrored": {"a_000001": left[:, ::-1]}}
+    >>> found = evaluate_many(maps, {"a_000001": [[0.0, 0.0, 0.5, 1.0]]}, "lvs")
+    >>> {key: scores["lvs"].metrics["ciou@0.5"] for key, scores in found.items()}
+    {'av': 1.0, 'mirrored': 0.0}
+    """
+    if not predictions:
+        raise EvalInputError("there are no predictions to score")
+    truth = read_annotations(annotations)
+    references: dict[tuple[Protocol, ...], Reference] = {}
+    out = {}
+    for key, source in predictions.items():
+        options = Options(
+            dict(subsets or {}), group_by, dict((negatives or {}).get(key, {})), universal, official_batch
+        )
+        out[key] = _evaluate_one(
+            source,
+            truth,
+            protocols,
+            missing,
+            (names or {}).get(key, key),
+            options,
+            workers,
+            progress,
+            references if len(predictions) > 1 else None,
+        )
+    return out
+
+
+def _evaluate_one(
+    predictions: Source,
+    truth: Annotations,
+    protocols: Named | Sequence[Named],
+    missing: str,
+    name: str | None,
+    options: Options,
+    workers: int | None,
+    progress: Progress | None,
+    references: dict[tuple[Protocol, ...], Reference] | None,
+) -> dict[str, Scores]:
+    """Score one set of predictions; `references` holds what was found of the truth under the same rules."""
     wanted = expand(protocols)
     options.refuse_unused(rule for rule, _ in wanted.values())
     _check_missing_policy(missing, wanted)
     optional = {key for key, (_, suite) in wanted.items() if suite is not None and suite.skips_inapplicable}
-    truth = read_annotations(annotations)
     maps = open_predictions(predictions)
     absent, extra = match_ids(maps, truth, missing)
     if truth.n_silent == len(truth.clips):
@@ -174,7 +274,11 @@ def evaluate_all(
     warnings += [*negative_warnings(options.negatives), *sweep_warnings(list(rules.values()))]
     if workers is None:
         workers = cores() if len(truth.clips) >= WORTH_WORKERS else 1
-    run = Run(maps, truth, rules, optional, options, negative, warnings, workers)
+    same = tuple(rules.values())
+    known = {} if references is None else references
+    if same not in known:
+        known[same] = Reference(truth, same, several=references is not None)
+    run = Run(maps, known[same], rules, optional, options, negative, warnings, workers)
     run.score(progress)
     return run.scores(name, absent, extra)
 

@@ -218,11 +218,23 @@ def sorted_middles(maps: TiledMaps) -> Float32:
 
 def _sorted(values: Float32, clip: NDArray[np.intp]) -> tuple[Float32, Ints]:
     """Sort values map by map: as whole numbers that begin with the map's, all at once."""
-    bits = (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
     sign, one = np.uint32(2**31), np.uint32(31)
-    rising = bits ^ (np.negative(bits >> one) | sign)  # all bits of negative numbers, the sign of others
-    keys = (clip.astype(np.uint64) << np.uint64(32)) | rising
+    keys = (clip.astype(np.uint64) << np.uint64(32)) | rising_bits(values)
     keys.sort()
     rising = keys.astype(np.uint32)
     bits = rising ^ (((rising >> one) - np.uint32(1)) | sign)
     return bits.view(np.float32), (keys >> np.uint64(32)).astype(np.int64)
+
+
+def rising_bits(values: Float32) -> NDArray[np.uint32]:
+    """Return whole numbers, uint32, that are ordered as float32 values are; equal ones are equal.
+
+    Examples
+    --------
+    >>> numbers = rising_bits(np.array([-1, -0.0, 0.0, 2], np.float32))
+    >>> bool(numbers[0] < numbers[1] == numbers[2] < numbers[3])
+    True
+    """
+    bits = (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    # All bits of negative numbers are turned over, the sign of others.
+    return np.asarray(bits ^ (np.negative(bits >> np.uint32(31)) | np.uint32(2**31)))

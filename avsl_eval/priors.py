@@ -6,13 +6,13 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.drawn import Drawer
 from avsl_eval.maps import at_threshold, binarise, normalise, tie_order
+from avsl_eval.neighbourhood import rising_bits
 from avsl_eval.protocol import Protocol
 from avsl_eval.tiles import (
     PIXELS,
@@ -214,9 +214,10 @@ class RankedMaps:
         self._empty = np.isnan(p[:, 0, 0])  # constant maps that the rule makes nothing of
         # Of each pixel the number of those that come before it from the largest down, ties in `tie_order`;
         # tile by tile, and beyond the border more than there are.
-        ranks = np.stack([_ranks(one, ordered) for one, ordered in zip(p, self._ordered, strict=True)])
+        ranks = np.stack([_ranks(one) for one in p])
         tiles = tiles_of_pixels(ranks, self._size**2)
         self._least, self._most = tiles.min(axis=2), tiles.max(axis=2)
+        self._first_taken = _first_taken(self._ordered, strictly=rule.comparison == ">")
         self._n_tiles = tiles.shape[1]
         self._tiles = tiles.reshape(-1, PIXELS)
 
@@ -234,13 +235,10 @@ class RankedMaps:
         ranks = np.where(true_pixels > 0, n - true_pixels, n // 2)
         if rule.exact_area:
             return np.where(self._empty[which], 0, n - ranks)
-        side: Literal["left", "right"] = "right" if rule.comparison == ">" else "left"
-        found = np.empty(len(which), np.int64)
-        for k, (one, threshold) in enumerate(zip(which, self._ordered[which, ranks], strict=True)):
-            if rule.rescue_saturated and threshold >= 1:
-                found[k] = n - self._ordered[one].searchsorted(np.float32(1), "left")
-            else:
-                found[k] = n - self._ordered[one].searchsorted(threshold, side)
+        found = n - self._first_taken[which, ranks]
+        if rule.rescue_saturated:
+            saturated = np.array([n - one.searchsorted(np.float32(1), "left") for one in self._ordered])
+            found = np.where(self._ordered[which, ranks] >= 1, saturated[which], found)
         return np.where(self._empty[which], 0, found)
 
     def masks(self, which: Ints, areas: Ints) -> Words:
@@ -253,10 +251,24 @@ class RankedMaps:
         return words
 
 
-def _ranks(p: Float32, ordered: Float32) -> NDArray[np.int32]:
+def _first_taken(ordered: Float32, strictly: bool) -> Ints:
+    """Return of each of sorted values, as a threshold, the number of the first value that it takes."""
+    n = ordered.shape[1]
+    number = np.arange(n)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    if strictly:
+        after = np.full(ordered.shape, n)  # the next larger value's, from the last one downwards
+        after[:, :-1] = np.where(differs, number[1:], n)
+        return np.minimum.accumulate(after[:, ::-1], axis=1)[:, ::-1]
+    first = np.zeros(ordered.shape, np.int64)
+    first[:, 1:] = np.where(differs, number[1:], 0)
+    return np.maximum.accumulate(first, axis=1)
+
+
+def _ranks(p: Float32) -> NDArray[np.int32]:
     flat, order = p.ravel(), tie_order(p.size)
-    above = flat.size - ordered.searchsorted(flat, "right")  # pixels that are larger
-    keys = above.astype(np.uint64) << np.uint64(32) | order  # one sort of numbers is faster than lexsort
+    # One sort of whole numbers is faster than lexsort; those of larger values are smaller.
+    keys = (~rising_bits(flat)).astype(np.uint64) << np.uint64(32) | order
     by_order = np.empty(flat.size, np.intp)
     by_order[order] = np.arange(flat.size)
     ranks = np.empty(flat.size, np.int32)

@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 from avsl_eval.breakdown import by_subset
 from avsl_eval.cautions import MapsSeen, map_warnings, range_fault, size_warnings, tie_warnings
-from avsl_eval.context import Context
 from avsl_eval.engine import TOGETHER
 from avsl_eval.errors import EvalInputError
 from avsl_eval.io import sha256_of
 from avsl_eval.options import Options, clips_of_subsets
 from avsl_eval.predictions import Predictions
 from avsl_eval.protocol import Protocol
+from avsl_eval.reference import Reference
 from avsl_eval.result import Evaluation, Scores
 from avsl_eval.scorer import Scorer, Task
 from avsl_eval.sections import Negatives, group_section
 from avsl_eval.summarise import Found, intervals
-from avsl_eval.truth import Annotations
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Run:
 
     Parameters
     ----------
-    maps, truth
+    maps, reference
         What is scored, against what.
     rules
         Protocols by name.
@@ -68,7 +67,7 @@ class Run:
     def __init__(
         self,
         maps: Predictions,
-        truth: Annotations,
+        reference: Reference,
         rules: Mapping[str, Protocol],
         optional: set[str],
         options: Options,
@@ -76,33 +75,31 @@ class Run:
         warnings: Sequence[str],
         workers: int,
     ) -> None:
-        self.maps, self.truth, self.rules, self.optional = maps, truth, dict(rules), optional
+        self.maps, self.reference, self.truth = maps, reference, reference.truth
+        self.rules, self.optional = dict(rules), optional
         self.options, self.negatives, self.workers = options, negatives, workers
         self.warnings = list(warnings)
         self.seen = MapsSeen()
-        self.row_of = {clip.clip_id: row for row, clip in enumerate(truth.clips)}
-        protocols = list(rules.values())
-        self.scorer = Scorer(truth, protocols)
+        self.row_of = {clip.clip_id: row for row, clip in enumerate(self.truth.clips)}
+        self.scorer = Scorer(reference, list(rules.values()))
         self.engine = self.scorer.engine
-        self.context = Context(truth, protocols, self.scorer.drawer)
+        self.context = reference.context
         self.done = 0
 
     def score(self, progress: Progress | None = None) -> None:
         """Score every map, and the answers of the context on every clip."""
-        steps = self.of_truth()
         if self.workers == 1:
             for task in self.tasks():
-                self.scorer.score(task)
+                self.reference.record(task[1], self.scorer.score(task))
                 self.note(task[1], progress)
         else:
             from avsl_eval.workers import Workers  # here, because most evaluations need none
 
             with Workers(self.workers, self.scorer) as workers:
-                for rows, part in workers.run(self.tasks(), lambda: next(steps, False)):
+                for rows, part in workers.run(self.tasks(), self.reference.more):
                     self.scorer.put(rows, part)
                     self.note(rows, progress)
-        for _ in steps:
-            pass
+        self.reference.finish()
 
     def tasks(self) -> Iterator[Task]:
         """Read maps, a chunk at a time, and look at what they are."""
@@ -119,16 +116,6 @@ class Run:
         self.done += len(rows)
         if progress is not None:
             progress(self.done, len(self.row_of))
-
-    def of_truth(self) -> Iterator[bool]:
-        """Find what depends on the truth alone, a few clips at a time."""
-        n = len(self.truth.clips)
-        for begin in range(0, n, TOGETHER):
-            rows = range(begin, min(begin + TOGETHER, n))
-            drawn = self.scorer.draw(rows)
-            self.engine.record_truth(rows, drawn)
-            self.context.record(rows, drawn)
-            yield True
 
     def check_ranges(
         self, clip_ids: Sequence[str], low: NDArray[np.float32], high: NDArray[np.float32]
@@ -158,7 +145,7 @@ class Run:
         tied = {key: one.tied(clip_ids) for key, one in found.items()}
         rules = list(self.rules.values())
         self.warnings += map_warnings(self.seen, rules) + tie_warnings(tied, self.seen.n)
-        testset = testset_of(self.truth)
+        testset = self.reference.testset
         self.warnings += size_warnings(testset["name"] or "", len(clips), rules)
         for sentence in self.warnings:
             _log.warning("%s", sentence)
@@ -175,7 +162,7 @@ class Run:
             extra=extra,
             warnings=tuple(self.warnings),
         )
-        bounds = intervals(found)
+        bounds = intervals(found, self.reference.draws)
         n_boxes = [len(c.boxes) for c in clips]
         return {
             key: Scores(
@@ -253,28 +240,6 @@ class Run:
             "pointing": found.pointing.tolist(),
             "confidence": found.confidence.tolist(),
         }
-
-
-def testset_of(truth: Annotations) -> dict[str, Any]:
-    """Describe a test set, as the scores file does.
-
-    Parameters
-    ----------
-    truth
-        Its annotations.
-
-    Returns
-    -------
-    dict
-        Keys name, n_clips, n_silent, truth, sha256.
-    """
-    return {
-        "name": truth.name or None,
-        "n_clips": len(truth.clips),
-        "n_silent": truth.n_silent,
-        "truth": truth.truth,
-        "sha256": truth.digest(),
-    }
 
 
 def _input(path: Path | None) -> dict[str, str | None]:

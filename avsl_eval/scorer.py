@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.drawn import Drawer, DrawnTruths
+from avsl_eval.drawn import DrawnTruths
 from avsl_eval.engine import Engine
 from avsl_eval.protocol import Protocol
+from avsl_eval.reference import Reference
 from avsl_eval.sections import Segmentation
-from avsl_eval.truth import Annotations
 
 Task = tuple[NDArray[np.float32], Sequence[int], Collection[str]]
 """Maps float32 [n, h, w], their rows, and names of rules that are left out."""
@@ -37,33 +37,31 @@ class Scorer:
 
     Parameters
     ----------
-    truth
+    reference
         The test set; a row is the number of a clip in it.
     protocols
         The rules.
     """
 
-    def __init__(self, truth: Annotations, protocols: Sequence[Protocol]) -> None:
+    def __init__(self, reference: Reference, protocols: Sequence[Protocol]) -> None:
         keep_freed_memory()
-        n = len(truth.clips)
+        n = len(reference.truth.clips)
         self.engine = Engine(protocols, n)
-        self.drawer = Drawer(truth.clips, truth.truth, self.engine.truth)
+        self.engine.truth = reference.sizes
+        self._reference = reference
         self.segmentation = Segmentation(protocols, n)
         self._left_out: set[str] = set()
 
-    def draw(self, rows: Sequence[int]) -> dict[int, DrawnTruths]:
-        """Draw the truth of some clips at every map size."""
-        return {size: self.drawer.draw(rows, size) for size in self.engine.truth}
-
-    def score(self, task: Task) -> None:
-        """Score a chunk of maps under every rule that is not left out."""
+    def score(self, task: Task) -> dict[int, DrawnTruths]:
+        """Score a chunk of maps under every rule that is not left out; return the truth of its clips."""
         heatmaps, rows, left_out = task
         for name in set(left_out) - self._left_out:
             self.engine.leave_out(name)
             self._left_out.add(name)
-        drawn = self.draw(rows)
+        drawn = self._reference.draw(rows)
         self.engine.score(heatmaps, rows, drawn)
         self.segmentation.score(heatmaps, rows, drawn)
+        return drawn
 
     def part(self, rows: Sequence[int]) -> Any:
         """Return what was found of some clips, for `put` of another scorer of the same set and rules."""

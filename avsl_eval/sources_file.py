@@ -53,8 +53,8 @@ from avsl_eval.ciou import AUC_THRESHOLDS
 from avsl_eval.io import sha256_of, write_files
 from avsl_eval.predictions import Predictions
 from avsl_eval.protocol import Protocol
+from avsl_eval.reference import testset_of
 from avsl_eval.result import per_clip_path, versions
-from avsl_eval.run import testset_of
 from avsl_eval.sources import IOU_THRESHOLD, SampleScores, SourceStatistics
 from avsl_eval.truth import AnnotatedClip, Annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.bootstrap import intervals_of_several
+from avsl_eval.bootstrap import Draws, intervals_of_several
 from avsl_eval.breakdown import by_boxes, by_label, by_size
 from avsl_eval.cautions import LARGE_TIE
 from avsl_eval.ciou import AUC_THRESHOLDS, METRICS, best_column, ciou_of, per_clip_metrics
@@ -139,20 +139,22 @@ class Found:
         }
 
 
-def intervals(found: Mapping[str, Found]) -> dict[str, dict[str, tuple[float, float]]]:
+def intervals(found: Mapping[str, Found], draws: Draws) -> dict[str, dict[str, tuple[float, float]]]:
     """Compute the intervals of every metric of every protocol, with the same draws.
 
     Parameters
     ----------
     found
         By protocol.
+    draws
+        Bootstrap samples of the sounding clips.
 
     Returns
     -------
     dict
         Protocol to metric to bounds.
     """
-    bounds = intervals_of_several([one.values for one in found.values()])
+    bounds = intervals_of_several([one.values for one in found.values()], draws)
     return {
         name: {m: (low, high) for m, (low, high) in zip((*METRICS, POINTING), b.tolist(), strict=True)}
         for name, b in zip(found, bounds, strict=True)

@@ -292,8 +292,7 @@ def _sums(values: Float32, clip: Ints, n: int) -> Float64:
     of_columns = values[0].astype(np.float64)
     for row in values[1:]:
         of_columns += row
-    found: Float64 = np.bincount(clip, of_columns @ np.ones(TILE), minlength=n)
-    return found
+    return np.asarray(np.bincount(clip, of_columns @ np.ones(TILE), minlength=n), np.float64)
 
 
 def _keys_of(values: Float32) -> Ints:

@@ -39,7 +39,7 @@ import cv2
 import numpy as np
 
 import avsl_eval
-from avsl_eval.evaluate import evaluate_all
+from avsl_eval.evaluate import evaluate_all, evaluate_many
 from avsl_eval.run import cores
 from avsl_eval.truth import Annotations, read_annotations
 
@@ -161,8 +161,9 @@ def ours_slavc(annotations: Annotations, av: np.ndarray, objects: np.ndarray, wo
     rule = avsl_eval.get_protocol("slavc")
     s_av, s_obj = av * np.float32(rule.scale) + np.float32(rule.offset), objects * np.float32(0.4)
     plain = dataclasses.replace(rule, scale=1.0, offset=0.0)
-    for maps in (s_av, s_obj, ALPHA * s_av + (1 - ALPHA) * s_obj):
-        evaluate_all(dict(zip(ids, maps, strict=True)), annotations, plain, workers=workers)
+    three = {"av": s_av, "obj": s_obj, "mixed": ALPHA * s_av + (1 - ALPHA) * s_obj}
+    predictions = {name: dict(zip(ids, maps, strict=True)) for name, maps in three.items()}
+    evaluate_many(predictions, annotations, plain, workers=workers)
 
 
 def timed_in_turn(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, float]]:
