@@ -201,10 +201,17 @@ class Plan:
         Raises
         ------
         StudyError
-            The configuration has no such benchmark.
+            The configuration has no such benchmark, or nothing is scored under its protocol.
         """
         self.study.check("benchmarks", benchmark)
         table = self.study.benchmarks[benchmark]
+        names = self.study.protocols
+        scored = {p for name in names for p in (SUITES[name].protocols if name in SUITES else [name])}
+        if table.protocol not in scored:
+            raise StudyError(
+                f"benchmarks.{benchmark}.protocol is {table.protocol!r}, but `protocols` scores only "
+                f"{', '.join(names)}: add it there"
+            )
         wanted = [(name, testset) for name in table.experiments for testset in table.testsets]
         wanted += [(name, table.main) for name in table.ablations if name not in table.experiments]
         return [f"results/benchmark_{benchmark}/{name}_{testset}.json" for name, testset in wanted]

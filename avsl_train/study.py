@@ -341,7 +341,7 @@ def _broken_references(study: Study) -> list[Fault]:
         uses.append(((*here, "experiments"), table.experiments, study.experiments))
         uses.append(((*here, "ablations"), table.ablations, study.experiments))
         uses.append(((*here, "reference"), [table.reference], dict.fromkeys(compared)))
-        uses.append(((*here, "protocol"), [table.protocol], dict.fromkeys(study.protocols)))
+        uses.append(((*here, "protocol"), [table.protocol], PROTOCOLS))
     unknown = [
         Fault(path, f"unknown name {name!r}{nearest(name, known)}")
         for path, names, known in uses

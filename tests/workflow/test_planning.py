@@ -168,6 +168,10 @@ def test_nested_keys_of_the_command_line_are_merged_into_the_file(
             ["demo", "--config", "protocols=[stict]"],
             "protocols: unknown name 'stict', did you mean 'strict'?",
         ),
+        (
+            ["results/benchmark_demo.json", "--config", "protocols=[lvs]"],
+            "benchmarks.demo.protocol is 'fixed', but `protocols` scores only lvs: add it there",
+        ),
         (["results/xpl_sample.json"], "--config sample_clips=FOLDER sample_annotations=FILE"),
     ],
 )

@@ -317,7 +317,7 @@ def test_a_training_set_that_is_like_another_differs_in_what_it_says(tabled: dic
         ("benchmarks.small.experiments", ["xpl", "xlp"], r"benchmarks\.small\.experiments: .*'xlp'"),
         ("benchmarks.small.ablations", ["xpl-slf"], r"small\.ablations: .*did you mean 'xpl-self'"),
         ("benchmarks.small.reference", "hard-pl", r"small\.reference: .*known: supervised, xpl, xpl-self"),
-        ("benchmarks.small.protocol", "sspl", r"benchmarks\.small\.protocol: unknown name 'sspl'"),
+        ("benchmarks.small.protocol", "fixd", r"small\.protocol: unknown name 'fixd', did you mean 'fixed'"),
         ("benchmarks.small.sedes", [1], r"benchmarks\.small\.sedes: .*'seeds'"),
     ],
 )
