@@ -20,7 +20,9 @@ def add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
     add_shards(sub)
     sub.add_argument("--clips", required=True, help="SPLIT.parquet:SUBSET[,SUBSET...]")
     sub.add_argument("--out", type=Path, required=True, help="predictions file (.npz)")
-    sub.add_argument("--which", choices=("mean", "a", "b"), help="XPL: whose map (default: as configured)")
+    sub.add_argument(
+        "--which", choices=("mean", "a", "b"), help="XPL, DMT: whose map (default: as configured)"
+    )
     ogl = sub.add_argument_group("object-guided localisation")
     ogl.add_argument(
         "--ogl", type=Path, metavar="FILE", help="also write object maps of the clips, for `avsl-eval mix`"

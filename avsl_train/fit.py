@@ -151,9 +151,10 @@ def _share(config: ExperimentConfig, clips: TrainingClips, seed: int, method: Me
         The method needs unlabelled clips and there are none, or a step's clips cannot be divided.
     """
     if method.uses_unlabeled and not len(clips.unlabeled):
+        reasons = ", ".join(sorted(set(clips.unlabeled.excluded.values()))) or "it is empty or missing"
         raise TrainInputError(
             f"method {config.method.name} needs unlabelled clips, and the split's subset "
-            f"{UNLABELED!r} has none that is usable"
+            f"{UNLABELED!r} has none that is usable ({reasons})"
         )
     labeled = Passes(LABELED, seed, len(clips.labeled), config.optim.batch_labeled)
     unlabeled = Passes(UNLABELED, seed, len(clips.unlabeled), config.optim.batch_unlabeled)
