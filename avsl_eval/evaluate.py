@@ -194,7 +194,7 @@ def evaluate_many(
     Raises
     ------
     EvalInputError
-        If some input cannot be scored, or there is none.
+        If some input cannot be scored, there is none, or names or negatives are of a key without predictions.
 
     Examples
     --------
@@ -207,31 +207,44 @@ def evaluate_many(
     """
     if not predictions:
         raise EvalInputError("there are no predictions to score")
-    truth = read_annotations(annotations)
-    references: dict[tuple[Protocol, ...], Reference] = {}
-    out = {}
-    for key, source in predictions.items():
-        options = Options(
+    for what, by_key in (("names", names or {}), ("negatives", negatives or {})):
+        if unknown := [key for key in by_key if key not in predictions]:
+            raise EvalInputError(
+                f"{what} are given for {first_few(unknown)}, of which there are no predictions; there are "
+                f"{first_few(list(predictions))}"
+            )
+    wanted = expand(protocols)
+    options = {
+        key: Options(
             dict(subsets or {}), group_by, dict((negatives or {}).get(key, {})), universal, official_batch
         )
-        out[key] = _evaluate_one(
+        for key in predictions
+    }
+    for each in options.values():
+        each.refuse_unused(rule for rule, _ in wanted.values())
+    _check_missing_policy(missing, wanted)
+    truth = read_annotations(annotations)
+    references: dict[tuple[Protocol, ...], Reference] | None = {} if len(predictions) > 1 else None
+    return {
+        key: _evaluate_one(
             source,
             truth,
-            protocols,
+            wanted,
             missing,
             (names or {}).get(key, key),
-            options,
+            options[key],
             workers,
             progress,
-            references if len(predictions) > 1 else None,
+            references,
         )
-    return out
+        for key, source in predictions.items()
+    }
 
 
 def _evaluate_one(
     predictions: Source,
     truth: Annotations,
-    protocols: Named | Sequence[Named],
+    wanted: Mapping[str, tuple[Protocol, ProtocolSuite | None]],
     missing: str,
     name: str | None,
     options: Options,
@@ -240,9 +253,6 @@ def _evaluate_one(
     references: dict[tuple[Protocol, ...], Reference] | None,
 ) -> dict[str, Scores]:
     """Score one set of predictions; `references` holds what was found of the truth under the same rules."""
-    wanted = expand(protocols)
-    options.refuse_unused(rule for rule, _ in wanted.values())
-    _check_missing_policy(missing, wanted)
     optional = {key for key, (_, suite) in wanted.items() if suite is not None and suite.skips_inapplicable}
     maps = open_predictions(predictions)
     absent, extra = match_ids(maps, truth, missing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,13 @@ def test_names_are_the_keys_unless_given() -> None:
 def test_no_predictions_are_refused() -> None:
     with pytest.raises(EvalInputError, match="there are no predictions to score"):
         evaluate_many({}, {"a_000001": [[0.0, 0.0, 0.5, 1.0]]}, "lvs")
+
+
+@pytest.mark.parametrize("option", ["names", "negatives"])
+def test_options_of_an_unknown_key_are_refused(option: str) -> None:
+    given: dict[str, Any] = {option: {"AV": None}}
+    with pytest.raises(EvalInputError, match=f"{option} are given for AV.*there are av"):
+        evaluate_many({"av": {}}, {"a_000001": [[0.0, 0.0, 0.5, 1.0]]}, "lvs", **given)
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 10**9])
