@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avsl_train.seeding import purpose_key
+
 _ROUNDS: Final = 10
 _FACTORS: Final = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS: Final = (0x9E3779B9, 0xBB67AE85)
@@ -50,8 +52,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:
-        digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
-        self._key = int.from_bytes(digest[:8], "big")
+        self._key = purpose_key(seed, *purpose)
 
     def uniform(self, keys: Tensor, n: int) -> Tensor:
         """Return ``n`` uniform numbers for each clip.

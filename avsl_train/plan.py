@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from avsl_eval.protocol_table import SUITES
+from avsl_eval.protocol_table import SUITES, expand
 from avsl_train.errors import TrainInputError
 from avsl_train.study import Split, Study, StudyError
 
@@ -206,8 +206,7 @@ class Plan:
         self.study.check("benchmarks", benchmark)
         table = self.study.benchmarks[benchmark]
         names = self.study.protocols
-        scored = {p for name in names for p in (SUITES[name].protocols if name in SUITES else [name])}
-        if table.protocol not in scored:
+        if table.protocol not in expand(names):
             raise StudyError(
                 f"benchmarks.{benchmark}.protocol is {table.protocol!r}, but `protocols` scores only "
                 f"{', '.join(names)}: add it there"

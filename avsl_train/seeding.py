@@ -26,8 +26,13 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
     >>> bool(torch.equal(torch.rand(4, generator=a), torch.rand(4, generator=b)))
     True
     """
+    return torch.Generator().manual_seed(purpose_key(seed, *name) >> 1)
+
+
+def purpose_key(seed: int, *name: str | int) -> int:
+    """Return the 64 bits that stand for a named purpose of a training: a hash of its seed and the name."""
     digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big")
 
 
 def seed_everything(seed: int, threads: int | None) -> None:

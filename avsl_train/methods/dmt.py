@@ -13,7 +13,6 @@ Shape letters: B clips of a batch, U unlabelled ones of them, h = w side of the 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,7 +21,7 @@ from avsl_train.config import ExperimentConfig, ModelConfig
 from avsl_train.data import Clips
 from avsl_train.excerpts import Heard
 from avsl_train.method_config import DMTConfig
-from avsl_train.methods.method import Batch, Sweep
+from avsl_train.methods.method import Batch
 from avsl_train.methods.semi_method import SemiMethod, sum_of
 from avsl_train.pseudo_labels import harden, intersect, transfer
 from avsl_train.views import View, Viewer
@@ -45,12 +44,6 @@ class DMT(SemiMethod):
     def model_configs(cls, config: ExperimentConfig) -> dict[str, ModelConfig]:
         """Return the two students; in the paper they differ in their audio encoder (``model_b``)."""
         return {"a": config.model, "b": config.model_b()}
-
-    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
-        """Return the numbers of the last pass."""
-        del step
-        self.remember_first(sweep)
-        return self.read_diary()
 
     def heard(self, step: int) -> Heard | None:
         """Return the views of a step."""
@@ -107,7 +100,7 @@ class DMT(SemiMethod):
 
         Both teachers see and hear the same weak view, so that their masks can be compared [ours].
         """
-        clips = batch.clips[torch.arange(batch.n_labeled, len(batch.clips))]
+        clips = batch.unlabeled
         draws = self.draws("weak", step)
         view = self.viewer.weak(clips, self.config.augment, draws, self.frontend("teacher_a"))
         with self.predicting(*PAIRS.values()):

@@ -19,7 +19,7 @@ from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.excerpts import Heard
 from avsl_train.method_config import FixMatchConfig
-from avsl_train.methods.method import Batch, Sweep
+from avsl_train.methods.method import Batch
 from avsl_train.methods.semi_method import SemiMethod
 from avsl_train.pseudo_labels import confident, transfer
 from avsl_train.views import View, Viewer
@@ -32,12 +32,6 @@ class FixMatch(SemiMethod):
         super().__init__(config, viewer, seed, n_unlabeled)
         assert isinstance(config.method, FixMatchConfig)
         self.settings = config.method
-
-    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
-        """Return the numbers of the last pass."""
-        del step
-        self.remember_first(sweep)
-        return self.read_diary()
 
     def heard(self, step: int) -> Heard | None:
         """Return the views of a step."""
@@ -71,7 +65,7 @@ class FixMatch(SemiMethod):
 
     def _weak(self, batch: Batch, step: int) -> tuple[View, Tensor]:
         """Return the weak view of the unlabelled clips, and what the model predicts there."""
-        clips = batch.clips[torch.arange(batch.n_labeled, len(batch.clips))]
+        clips = batch.unlabeled
         draws = self.draws("weak", "a", step)
         view = self.viewer.weak(clips, self.config.augment, draws, self.frontend("a"))
         p = self.predict("a", view)

@@ -36,8 +36,7 @@ class HardPL(SemiMethod):
     def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
         """Label every unlabelled clip from its weak view."""
         if step < self.settings.warmup * self.config.optim.steps:
-            self.remember_first(sweep)
-            return self.read_diary()
+            return super().begin_epoch(step, sweep)
         draws = self.draws("weak", "a", step)
         with predicting(self.models):
             for clips in sweep():

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from avsl_train import losses, published
+from avsl_train import published
 from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
 from avsl_train.flow import FlowView, FlowViewer
 from avsl_train.method_config_self import HTFConfig
+from avsl_train.methods.lvs import trimap
 from avsl_train.methods.self_supervised import SelfSupervised, image_of, single
 from avsl_train.published import Features
 from avsl_train.published_localizers import Flowing
@@ -49,10 +50,7 @@ class HTF(SelfSupervised[HTFConfig]):
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return the term ``trimap``."""
         del step
-        s = self.settings
-        features = self.together(self.features(views[0]))
-        loss = losses.lvs(*features, s.positive, s.negative, s.hard_negatives, s.diagonal)
-        return {"trimap": loss}
+        return {"trimap": trimap(self.together(self.features(views[0])), self.settings)}
 
     def features(self, view: View) -> Features:
         """Return the unit vectors of a view with flow, in float32."""

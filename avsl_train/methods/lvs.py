@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from avsl_train import losses, published
 from avsl_train.excerpts import Heard
-from avsl_train.method_config_self import LVSConfig
+from avsl_train.losses.similarity import Features as Pair
+from avsl_train.method_config_self import LVSConfig, TrimapConfig
 from avsl_train.methods.self_supervised import SelfSupervised
 from avsl_train.published_localizers import OneHead
 from avsl_train.views import View
@@ -35,11 +36,15 @@ class LVS(SelfSupervised[LVSConfig]):
     def terms(self, views: tuple[View, ...], step: int) -> dict[str, Tensor]:
         """Return the term ``trimap``."""
         del step
-        s = self.settings
-        features = self.together(self.features(views[0]))
-        loss = losses.lvs(*features, s.positive, s.negative, s.hard_negatives, s.diagonal)
-        return {"trimap": loss}
+        return {"trimap": trimap(self.together(self.features(views[0])), self.settings)}
 
     def localize(self, view: View) -> Tensor:
         """Return the published map, cosine similarities [B, 1, h, w]."""
         return self.features(view).own
+
+
+def trimap(features: Pair, settings: TrimapConfig) -> Tensor:
+    """Return LVS's loss of the features of all processes, a scalar; SSL-TIE and HTF share it [code]."""
+    return losses.lvs(
+        *features, settings.positive, settings.negative, settings.hard_negatives, settings.diagonal
+    )

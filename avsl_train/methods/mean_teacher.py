@@ -20,7 +20,7 @@ from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.excerpts import Heard
 from avsl_train.method_config import MeanTeacherConfig
-from avsl_train.methods.method import Batch, Sweep
+from avsl_train.methods.method import Batch
 from avsl_train.methods.semi_method import SemiMethod
 from avsl_train.pseudo_labels import transfer
 from avsl_train.views import View, Viewer
@@ -36,12 +36,6 @@ class MeanTeacher(SemiMethod):
         assert isinstance(config.method, MeanTeacherConfig)
         self.settings = config.method
         self.warm = self.settings.warmup * config.optim.steps
-
-    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
-        """Return the numbers of the last pass."""
-        del step
-        self.remember_first(sweep)
-        return self.read_diary()
 
     def heard(self, step: int) -> Heard | None:
         """Return the views of a step."""
@@ -79,7 +73,7 @@ class MeanTeacher(SemiMethod):
     def _consistency(self, batch: Batch, view: View, p: Tensor, step: int) -> Tensor:
         """Return the mean squared error of the student's P and the teacher's, over the unlabelled clips."""
         n = batch.n_labeled
-        clips = batch.clips[torch.arange(n, len(batch.clips))]
+        clips = batch.unlabeled
         draws = self.draws("weak", "a", step)
         weak = self.viewer.weak(clips, self.config.augment, draws, self.frontend("teacher"))
         taught = self.predict("teacher", weak)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from avsl_train.views import View, Viewer
 
 Sweep = Callable[[], Iterable[Clips]]
 """Gives this process's unlabelled clips once, in batches; ``Clips.index`` is the clip's place among all."""
+
+PICTURED: Final = 4
+"""Clips of the image strips."""
 
 State = dict[str, dict[str, Tensor]]
 """What a method remembers between steps, for the checkpoint; the same on every process."""
@@ -44,6 +47,11 @@ class Batch:
     def labeled(self) -> Tensor:
         """Which clips have ground truth, [B] of bool."""
         return torch.arange(len(self.clips)) < self.n_labeled
+
+    @property
+    def unlabeled(self) -> Clips:
+        """The unlabelled clips."""
+        return self.clips[torch.arange(self.n_labeled, len(self.clips))]
 
     @property
     def unlabeled_index(self) -> Tensor:
@@ -133,6 +141,15 @@ class Method(ABC):
         None: all of it. A view that is not among them is refused when it is made (`Clips.sound`).
         """
         return None
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the terms by name; a term that is not named counts once."""
+        return {}
+
+    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms times their weights."""
+        weights = self.weights()
+        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from avsl_train.excerpts import Heard
 from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD
 from avsl_train.losses.similarity import Features as Pair
 from avsl_train.method_config_self import SelfConfig
-from avsl_train.methods.method import Batch, Method, predicting
+from avsl_train.methods.method import PICTURED, Batch, Method, predicting
 from avsl_train.published import SOURCES, Features
 from avsl_train.published.checkpoints import localizer_state, without_prefix
 from avsl_train.published_localizers import OneHead
@@ -36,8 +36,6 @@ from avsl_train.weights import load_state, locate, read_state
 Settings = TypeVar("Settings", bound=SelfConfig)
 
 WHERE: Final = "method.start"
-PICTURED: Final = 4
-"""Clips of the image strips."""
 
 
 class SelfSupervised(Method, Generic[Settings]):
@@ -69,13 +67,7 @@ class SelfSupervised(Method, Generic[Settings]):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted terms of the loss of one step, of the unlabelled clips."""
-        weights = self.weights()
-        terms = self.terms(self.views(unlabeled(batch), step), step)
-        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
-
-    def weights(self) -> dict[str, float]:
-        """Return the weights of the terms by name; a term that is not named counts once."""
-        return {}
+        return self.weighted(self.terms(self.views(batch.unlabeled, step), step))
 
     def views(self, clips: Clips, step: int) -> tuple[View, ...]:
         """Return what a step sees of its clips; one view unless a method says else."""
@@ -162,11 +154,6 @@ class SelfSupervised(Method, Generic[Settings]):
             load_state(network.localizer, {**ours, **localizer_state(name, state)}, f"{WHERE}: {path}", what)
         else:
             load_state(network, state, f"{WHERE}: {path}", what)
-
-
-def unlabeled(batch: Batch) -> Clips:
-    """Return the unlabelled clips of a batch."""
-    return batch.clips[torch.arange(batch.n_labeled, len(batch.clips))]
 
 
 def single(features: Features) -> Features:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import ClassVar, Final, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,8 @@ from avsl_train.distributed import rank, world_size
 from avsl_train.ema import update_average
 from avsl_train.localizer import Localizer, Output
 from avsl_train.method_config import Losses
-from avsl_train.methods.method import Batch, Method, State, Sweep, predicting
+from avsl_train.methods.method import PICTURED, Batch, Method, State, Sweep, predicting
 from avsl_train.views import View, Viewer
-
-PICTURED: Final = 4
-"""Clips of the image strips."""
 
 
 class SemiMethod(Method):
@@ -61,6 +58,12 @@ class SemiMethod(Method):
         student = self.teachers.get(name) or self.base.momentum.get(name) or name
         return self.configs[student].frontend
 
+    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
+        """Return the numbers of the last pass."""
+        del step
+        self.remember_first(sweep)
+        return self.read_diary()
+
     def after_step(self, step: int) -> None:
         """Step the momentum copies of the contrastive loss."""
         del step
@@ -85,11 +88,6 @@ class SemiMethod(Method):
     def weights(self) -> dict[str, float]:
         """Return the weights of the terms by name; a term that is not named counts once."""
         return {"con": self.shared.lambda_con}
-
-    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms times their weights."""
-        weights = self.weights()
-        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 
     def shared_terms(
         self, name: str, batch: Batch, view: View, output: Output, step: int

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avsl_train import losses, published
+from avsl_train import published
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
 from avsl_train.losses import Transform
 from avsl_train.method_config_self import SSLTIEConfig
+from avsl_train.methods.lvs import trimap
 from avsl_train.methods.self_supervised import SelfSupervised, image_of, single
 from avsl_train.published import Features
 from avsl_train.published_localizers import OneHead
@@ -89,6 +90,4 @@ class SSLTIE(SelfSupervised[SSLTIEConfig]):
         return single(found)
 
     def _trimap(self, features: Features) -> Tensor:
-        s = self.settings
-        together = self.together(features)
-        return losses.lvs(*together, s.positive, s.negative, s.hard_negatives, s.diagonal)
+        return trimap(self.together(features), self.settings)

@@ -10,7 +10,7 @@ from torch import Tensor
 from avsl_train.config import ExperimentConfig
 from avsl_train.excerpts import Heard
 from avsl_train.method_config import SupervisedConfig
-from avsl_train.methods.method import Batch, Sweep
+from avsl_train.methods.method import Batch
 from avsl_train.methods.semi_method import SemiMethod
 from avsl_train.views import Viewer
 
@@ -22,12 +22,6 @@ class Supervised(SemiMethod):
         super().__init__(config, viewer, seed, n_unlabeled)
         assert isinstance(config.method, SupervisedConfig)
         self.uses_unlabeled = config.method.lambda_con > 0
-
-    def begin_epoch(self, step: int, sweep: Sweep) -> dict[str, float]:
-        """Return the numbers of the last pass."""
-        del step
-        self.remember_first(sweep)
-        return self.read_diary()
 
     def heard(self, step: int) -> Heard | None:
         """Return the views of a step."""

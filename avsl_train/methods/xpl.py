@@ -57,8 +57,7 @@ class XPL(SemiMethod):
         settings, steps = self.settings, self.config.optim.steps
         share = ramp_up(step, steps, settings.warmup, settings.ramp, settings.rho_start)
         if share == 0:
-            self.remember_first(sweep)
-            return {"rho": 0.0, **self.read_diary()}
+            return {"rho": 0.0, **super().begin_epoch(step, sweep)}
         scores, quality = self._label_all(step, sweep)
         self.selected = keep_most_reliable(scores, share if settings.curriculum else 1.0)
         for iou in quality.values():

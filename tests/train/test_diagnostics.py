@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from avsl_train.augment import Geometry, identity
 from avsl_train.data import Clips
 from avsl_train.diagnostics import Diary, calibration_error, calibration_sums, distance, label_iou
-from avsl_train.methods.method import Batch
-from avsl_train.methods.semi_method import PICTURED, SemiMethod
+from avsl_train.methods.method import PICTURED, Batch
+from avsl_train.methods.semi_method import SemiMethod
 from tests.train.conftest import make_batch, make_clips, make_config, make_method
 
 N = 5
@@ -59,7 +59,7 @@ def trained(name: str, hidden: Tensor | None) -> tuple[SemiMethod, list[dict[str
     if hidden is not None:
         boxes[batch.n_labeled :] = hidden
     batch = Batch(replace(batch.clips, boxes=boxes), batch.n_labeled)
-    unlabeled = batch.clips[torch.arange(batch.n_labeled, len(batch.clips))]
+    unlabeled = batch.unlabeled
 
     def sweep() -> Iterator[Clips]:
         yield unlabeled[torch.arange(4)]
