@@ -20,20 +20,25 @@ which does not listen is the same for positives and negatives, and its mask is e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avsl_eval.box_counts import BoxCounts
 from avsl_eval.ciou import best_column, ciou_of
 from avsl_eval.drawn import Drawer, DrawnTruths
 from avsl_eval.maps import tie_free_area
 from avsl_eval.priors import BLOCK, PriorMasks, center_prior_map, deal_folds, mean_truth_maps
 from avsl_eval.protocol import Protocol
+from avsl_eval.tiles import pixels_of_words
 from avsl_eval.truth import Annotations
 
 Float64 = NDArray[np.float64]
 Ints = NDArray[np.intp]
+ContextPart = list[NDArray[Any]]
 
 CONTEXT = ("ceiling", "center_prior", "mean_truth_prior", "whole_image")
 """Names of the answers, in the order of reports."""
@@ -58,33 +63,66 @@ class Context:
     def __init__(
         self, annotations: Annotations, protocols: Sequence[Protocol], drawer: Drawer | None = None
     ) -> None:
-        sizes = {rule.map_size for rule in protocols}
+        sizes = sorted({rule.map_size for rule in protocols})
         self.drawer = drawer or Drawer(annotations.clips, annotations.truth, sizes)
-        sounding = np.array([not clip.is_silent for clip in annotations.clips], bool)
+        self._protocols, sounding = list(protocols), annotations.sounding
         n, self._unit = len(sounding), annotations.unit
         self.fold_of = np.full(n, -1, np.intp)
         ids = [clip.clip_id for clip, sounds in zip(annotations.clips, sounding, strict=True) if sounds]
         self.fold_of[sounding] = deal_folds(ids)
-        self._masks: dict[int, dict[str, PriorMasks]] = {}
-        self._counts: dict[int, NDArray[np.int64]] = {}
-        for size in sorted({rule.map_size for rule in protocols}):
-            rules = [rule for rule in protocols if rule.map_size == size]
-            means = mean_truth_maps(self.drawer, size, self.fold_of)
-            self._masks[size] = {
-                "center_prior": PriorMasks.of_maps(center_prior_map(size)[None], rules),
-                "mean_truth_prior": PriorMasks.of_maps(means, rules),
-            }
-            self._counts[size] = np.zeros((2, n), np.int64)
+        self._boxes = {size: BoxCounts(self.drawer, size, sounding) for size in sizes}
+        self._counts = {size: np.stack(boxes.pixels()) for size, boxes in self._boxes.items()}
+        few = np.logical_and.reduce([boxes.few for boxes in self._boxes.values()])
+        is_adaptive = any(rule.threshold == "adaptive" for rule in protocols)
+        self._drawn = sounding if is_adaptive else sounding & ~few
         self._statistics = {
             (answer, rule.name): np.zeros((2, n, max(1, len(rule.thresholds))))
             for answer in PRIORS
             for rule in protocols
         }
         self._ciou: dict[str, dict[str, Float64]] = {}
-        self._pointing = {(answer, size): np.zeros(n) for answer in CONTEXT for size in self._masks}
+        self._pointing = {(answer, size): np.zeros(n) for answer in CONTEXT for size in sizes}
+
+    @cached_property
+    def _masks(self) -> dict[int, dict[str, PriorMasks]]:
+        """By map size and answer."""
+        found = {}
+        for size, boxes in self._boxes.items():
+            rules = [rule for rule in self._protocols if rule.map_size == size]
+            means = mean_truth_maps(self.drawer, boxes, self.fold_of)
+            found[size] = {
+                "center_prior": PriorMasks.of_maps(center_prior_map(size)[None], rules),
+                "mean_truth_prior": PriorMasks.of_maps(means, rules),
+            }
+        return found
+
+    def prepare(self) -> None:
+        """Draw what `record` needs, so that processes which are forked from this one share it."""
+        if self._drawn.any():
+            _ = self._masks
+
+    def needs(self, rows: Sequence[int]) -> bool:
+        """Say whether the truth of some clips has to be drawn and given to `record`."""
+        return bool(self._drawn[np.asarray(rows)].any())
+
+    def count_boxes(self) -> None:
+        """Score the answers that do not depend on the clip, on the clips whose truth is a few boxes."""
+        every = np.arange(len(self.fold_of))
+        for size, boxes in self._boxes.items():
+            rows = np.flatnonzero(boxes.few)
+            for answer, masks in self._masks[size].items():
+                map_of = np.maximum(self._map_of(masks, every), 0)
+                inside = np.empty((len(rows), masks.bits.shape[1]), np.int64)
+                double = np.empty_like(inside)
+                for k in range(inside.shape[1]):
+                    found = boxes.shared(pixels_of_words(masks.bits[:, k], size), map_of)
+                    inside[:, k], double[:, k] = (side[rows] for side in found)
+                weighted = (inside + double) / 2 if self._unit > 1 else inside.astype(np.float64)
+                self._note(answer, size, rows, masks.areas[map_of[rows]], inside, weighted)
+            self._note_sizes(size, rows)
 
     def record(self, rows: Sequence[int], truths: Mapping[int, DrawnTruths]) -> None:
-        """Score the answers on some clips.
+        """Score the answers on some clips, those that `needs` asks for among them.
 
         Parameters
         ----------
@@ -93,43 +131,87 @@ class Context:
         truths
             Their ground truth by map size.
         """
-        folds = self.fold_of[np.asarray(rows)]
-        sounding = folds >= 0
-        where, folds = np.asarray(rows)[sounding], folds[sounding]
-        if not len(where):
-            return
-        for size, every in truths.items():
-            truth = every.some(sounding)
-            self._counts[size][:, where] = truth.n_inside, truth.n_double
-            for answer, masks in self._masks[size].items():
-                which = folds if len(masks.bits) > 1 else np.zeros_like(folds)  # one map for every clip
-                self._record_fixed(answer, masks, where, which, truth)
-                self._record_adaptive(answer, masks, where, which, truth)
-            self._pointing["ceiling", size][where] = truth.n_inside > 0
-            self._pointing["whole_image", size][where] = truth.n_inside / size**2
+        every = np.asarray(rows)
+        for size, drawn in truths.items():
+            few = self._boxes[size].few[every]
+            others = (self.fold_of[every] >= 0) & ~few
+            if others.any():
+                truth, where = drawn.some(others), every[others]
+                self._counts[size][:, where] = truth.n_inside, truth.n_double
+                for answer, masks in self._masks[size].items():
+                    self._record_fixed(answer, masks, where, truth)
+                self._note_sizes(size, where)
+            sounding = self.fold_of[every] >= 0
+            if sounding.any():
+                truth, where = drawn.some(sounding), every[sounding]
+                for answer, masks in self._masks[size].items():
+                    self._record_adaptive(answer, masks, where, truth)
 
-    def _record_fixed(
-        self, answer: str, masks: PriorMasks, rows: Ints, which: Ints, truth: DrawnTruths
-    ) -> None:
+    def _map_of(self, masks: PriorMasks, rows: Ints) -> Ints:
+        """Return which of the maps is a clip's: its fold's, or the one that there is."""
+        return self.fold_of[rows] if len(masks.bits) > 1 else np.zeros_like(rows)
+
+    def _record_fixed(self, answer: str, masks: PriorMasks, rows: Ints, truth: DrawnTruths) -> None:
         """Count masks that do not depend on the clip."""
+        which = self._map_of(masks, rows)
         one = which[:1] if len(masks.bits) == 1 else which
         found = [truth.count(masks.bits[one, k]) for k in range(masks.bits.shape[1])]
         covered, weighted = (np.stack(side, axis=1) for side in zip(*found, strict=True))
-        areas = masks.areas[which]
-        for name, columns in masks.columns.items():
-            out = self._statistics[answer, name]
-            out[0, rows], out[1, rows] = weighted[:, columns], (areas - covered)[:, columns]
-        self._pointing[answer, truth.size][rows] = covered[:, -1] / areas[:, -1]
+        self._note(answer, truth.size, rows, masks.areas[which], covered, weighted)
 
-    def _record_adaptive(
-        self, answer: str, masks: PriorMasks, rows: Ints, which: Ints, truth: DrawnTruths
-    ) -> None:
+    def _record_adaptive(self, answer: str, masks: PriorMasks, rows: Ints, truth: DrawnTruths) -> None:
         """Count masks that are as large as the clip's truth."""
+        which = self._map_of(masks, rows)
         for name, ranked in masks.adaptive.items():
             areas = ranked.areas(which, truth.n_inside)
             covered, weighted = truth.count(ranked.masks(which, areas))
             out = self._statistics[answer, name]
             out[0, rows, 0], out[1, rows, 0] = weighted, areas - covered
+
+    def _note(
+        self,
+        answer: str,
+        size: int,
+        rows: Ints,
+        areas: NDArray[np.int64],
+        covered: NDArray[np.int64],
+        weighted: Float64,
+    ) -> None:
+        """Note what the masks of an answer cover of some clips: [n, K] each, K as in `PriorMasks`."""
+        for name, columns in self._masks[size][answer].columns.items():
+            out = self._statistics[answer, name]
+            out[0, rows], out[1, rows] = weighted[:, columns], (areas - covered)[:, columns]
+        self._pointing[answer, size][rows] = covered[:, -1] / areas[:, -1]
+
+    def _note_sizes(self, size: int, rows: Ints) -> None:
+        inside = self._counts[size][0, rows]
+        self._pointing["ceiling", size][rows] = inside > 0
+        self._pointing["whole_image", size][rows] = inside / size**2
+
+    def sizes(self, size: int) -> Float64:
+        """Return sum(g) of each clip in pixels, float64 [N]."""
+        inside, double = self._counts[size]
+        return np.asarray((inside + double) / 2 if self._unit > 1 else inside, np.float64)
+
+    def part(self, rows: Sequence[int]) -> ContextPart:
+        """Return what `record` noted of some clips, for `put` of another context of the same kind."""
+        return [table[:, where] for table, where in self._recorded(np.asarray(rows))]
+
+    def put(self, rows: Sequence[int], part: ContextPart) -> None:
+        """Take over what another context noted of some clips."""
+        for (table, where), found in zip(self._recorded(np.asarray(rows)), part, strict=True):
+            table[:, where] = found
+
+    def _recorded(self, rows: Ints) -> Iterator[tuple[NDArray[Any], Ints]]:
+        """Yield what `record` writes to: arrays [..., N], and of which clips."""
+        sounding = rows[self.fold_of[rows] >= 0]
+        for size, every in self._masks.items():
+            others = sounding[~self._boxes[size].few[sounding]]
+            yield self._counts[size], others
+            for answer, masks in every.items():
+                yield from ((self._statistics[answer, name], others) for name in masks.columns)
+                yield from ((self._statistics[answer, name], sounding) for name in masks.adaptive)
+            yield from ((self._pointing[answer, size][None], others) for answer in CONTEXT)
 
     def ciou(self, protocol: Protocol) -> dict[str, Float64]:
         """Return the cIoU of each answer, float64 [N]; of silent clips NaN."""
@@ -140,7 +222,7 @@ class Context:
     def _ciou_of(self, protocol: Protocol) -> dict[str, Float64]:
         size = protocol.map_size
         inside, double = self._counts[size]
-        truth = (inside + double) / 2 if self._unit > 1 else inside.astype(np.float64)
+        truth = self.sizes(size)
         found = {"ceiling": best_ciou(inside, double if self._unit > 1 else inside, protocol)}
         sounding = self.fold_of >= 0
         for answer in PRIORS:
@@ -181,10 +263,12 @@ def context_ciou(annotations: Annotations, protocol: Protocol) -> dict[str, Floa
     {'ceiling': 0.5, 'center_prior': 0.094, 'mean_truth_prior': 0.25, 'whole_image': 0.25}
     """
     context = Context(annotations, [protocol])
+    context.count_boxes()
     size = protocol.map_size
     for begin in range(0, len(annotations.clips), BLOCK):
         rows = range(begin, min(begin + BLOCK, len(annotations.clips)))
-        context.record(rows, {size: context.drawer.draw(rows, size)})
+        if context.needs(rows):
+            context.record(rows, {size: context.drawer.draw(rows, size)})
     return context.ciou(protocol)
 
 

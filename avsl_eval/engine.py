@@ -33,7 +33,7 @@ Ints = NDArray[np.int64]
 Way = tuple[int, str, bool]
 Part = tuple[dict[str, tuple[Float64, Float64, Ints, Float64]], dict[Way, Float64]]
 
-TOGETHER = 128
+TOGETHER = 192
 """Maps that are scored together: they share the costs of calls, and what is computed stays in a cache."""
 _IN_FULL = 8
 """Maps that are looked at in full together: 8 of 224 x 224, and what is computed from them, stay near the

@@ -14,10 +14,10 @@ from avsl_eval.options import Options, subset_warnings
 from avsl_eval.predictions import Predictions, open_predictions
 from avsl_eval.protocol import MissingPolicy, Protocol, ProtocolSuite
 from avsl_eval.protocol_table import expand, get_protocol
-from avsl_eval.reference import Reference
 from avsl_eval.result import Scores
 from avsl_eval.run import WORTH_WORKERS, Progress, Run, cores
 from avsl_eval.sections import Negatives
+from avsl_eval.shared import Shared
 from avsl_eval.truth import Annotations, describe_dropped, read_annotations
 
 Named = str | Protocol | ProtocolSuite
@@ -224,21 +224,15 @@ def evaluate_many(
         each.refuse_unused(rule for rule, _ in wanted.values())
     _check_missing_policy(missing, wanted)
     truth = read_annotations(annotations)
-    references: dict[tuple[Protocol, ...], Reference] | None = {} if len(predictions) > 1 else None
-    return {
-        key: _evaluate_one(
-            source,
-            truth,
-            wanted,
-            missing,
-            (names or {}).get(key, key),
-            options[key],
-            workers,
-            progress,
-            references,
-        )
-        for key, source in predictions.items()
-    }
+    if workers is None:
+        workers = cores() if len(truth.clips) >= WORTH_WORKERS else 1
+    with Shared(truth, len(predictions), workers) as shared:
+        return {
+            key: _evaluate_one(
+                source, truth, wanted, missing, (names or {}).get(key, key), options[key], progress, shared
+            )
+            for key, source in predictions.items()
+        }
 
 
 def _evaluate_one(
@@ -248,11 +242,10 @@ def _evaluate_one(
     missing: str,
     name: str | None,
     options: Options,
-    workers: int | None,
     progress: Progress | None,
-    references: dict[tuple[Protocol, ...], Reference] | None,
+    shared: Shared,
 ) -> dict[str, Scores]:
-    """Score one set of predictions; `references` holds what was found of the truth under the same rules."""
+    """Score one set of predictions."""
     optional = {key for key, (_, suite) in wanted.items() if suite is not None and suite.skips_inapplicable}
     maps = open_predictions(predictions)
     absent, extra = match_ids(maps, truth, missing)
@@ -282,13 +275,10 @@ def _evaluate_one(
                 del rules[key]
                 warnings.append(f"{key} is left out: {error}")
     warnings += [*negative_warnings(options.negatives), *sweep_warnings(list(rules.values()))]
-    if workers is None:
-        workers = cores() if len(truth.clips) >= WORTH_WORKERS else 1
-    same = tuple(rules.values())
-    known = {} if references is None else references
-    if same not in known:
-        known[same] = Reference(truth, same, several=references is not None)
-    run = Run(maps, known[same], rules, optional, options, negative, warnings, workers)
+    same = list(rules.values())
+    run = Run(
+        maps, shared.reference(same), rules, optional, options, negative, warnings, shared.workers(same)
+    )
     run.score(progress)
     return run.scores(name, absent, extra)
 

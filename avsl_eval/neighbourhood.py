@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.tiled import Level, TiledMaps
-from avsl_eval.tiles import TILE
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -25,7 +24,7 @@ Ints = NDArray[np.int64]
 
 MARGIN = 1 / 64
 """Half of the wide bracket's width, as a share of the tiles."""
-NARROW = 192 / 224**2
+NARROW = 256 / 224**2
 """Half of the narrow bracket's width, as a share of the pixels: more than the guess is mostly wrong by."""
 CLOSE, CLOSEST = 1 / 4, 24
 """Half of what is sorted: a share of the pixels by which the guess was wrong, and pixels besides."""
@@ -188,13 +187,13 @@ class _Bracket:
         taken = level.values >= level.each(begin)
         below = pixels - level.count_where(taken)
         taken &= level.values <= level.each(end)
-        within = level.count_where(taken) - level.n_above
+        picked = np.flatnonzero(taken)
+        clip = level.clip_of(picked)
+        within = np.bincount(clip, minlength=len(ranks))
         inner = ranks - below
         after_first = (inner > 0) | ((inner == 0) & (ranks == 0))
         before_last = (inner < within - 1) | ((inner < within) & (ranks == pixels - 1))
         known = after_first & before_last & (within <= max(MOST * pixels, FEW))
-        picked = np.flatnonzero(taken)
-        clip = level.clip[picked % (level.clip.size * TILE) // TILE] if len(picked) else picked
         values = level.values.reshape(-1)[picked]
         if known.all():
             return cls(values, clip, below, known)

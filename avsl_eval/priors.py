@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avsl_eval.box_counts import BoxCounts
 from avsl_eval.drawn import Drawer
 from avsl_eval.maps import at_threshold, binarise, normalise, tie_order
 from avsl_eval.neighbourhood import rising_bits
@@ -30,10 +30,6 @@ Ints = NDArray[np.int64]
 
 FOLDS = 10
 """Of the mean-truth prior."""
-
-_FEW_BOXES = 4
-_WEIGHTS = {1: (1, -1, 1, -1), 2: (1, 0, -1, 2)}
-"""By unit: min(c, unit) is the sum over k of weight k times the number of ways to choose k of c boxes."""
 
 BLOCK = 64
 """Clips that are drawn together."""
@@ -92,15 +88,15 @@ def deal_folds(clip_ids: Sequence[str], folds: int = FOLDS) -> NDArray[np.intp]:
     return out
 
 
-def mean_truth_maps(drawer: Drawer, size: int, fold_of: NDArray[np.intp]) -> Float32:
+def mean_truth_maps(drawer: Drawer, boxes: BoxCounts, fold_of: NDArray[np.intp]) -> Float32:
     """Compute the mean ground truth of the clips outside each fold.
 
     Parameters
     ----------
     drawer
         Of the test set.
-    size
-        Map size S in pixels.
+    boxes
+        Of its clips with a fold, at the map size S.
     fold_of : int [N]
         Fold of each clip; clips with -1 are left out.
 
@@ -110,44 +106,19 @@ def mean_truth_maps(drawer: Drawer, size: int, fold_of: NDArray[np.intp]) -> Flo
         For each fold the mean g of all clips of other folds; 0 where there is none.
     """
     n_folds = int(fold_of.max(initial=0)) + 1
-    few = drawer.boxed & (drawer.count <= _FEW_BOXES)
-    sums = _sum_of_boxes(drawer, size, np.where(few, fold_of, -1), n_folds)
-    others = np.flatnonzero((fold_of >= 0) & ~few)
+    sums = boxes.sums_of_levels(fold_of, n_folds)
+    others = np.flatnonzero((fold_of >= 0) & ~boxes.few)
     for row, fold in zip(others.tolist(), fold_of[others].tolist(), strict=True):
-        one = drawer.draw([row], size)
+        one = drawer.draw([row], boxes.size)
         for layer in (one.inside, one.double):
             if layer is not None:
-                sums[fold] += pixels_of_words(layer, size)[0]
+                sums[fold] += pixels_of_words(layer, boxes.size)[0]
     counts = np.bincount(fold_of[fold_of >= 0], minlength=n_folds)
     outside = (counts.sum() - counts) * drawer.unit
     total = sums.sum(axis=0)
     return np.stack(
         [((total - own) / max(1, int(n))).astype(np.float32) for own, n in zip(sums, outside, strict=True)]
     )
-
-
-def _sum_of_boxes(drawer: Drawer, size: int, fold_of: NDArray[np.intp], n_folds: int) -> NDArray[np.int64]:
-    """Add up the levels of clips of few boxes, int64 [n_folds, S, S], without drawing them.
-
-    A sum of functions of how many boxes cover a pixel is one of intersections of boxes, which are boxes
-    (inclusion and exclusion), and a sum of boxes is that of their corners' signs, summed along both axes.
-    """
-    corners = drawer.corners[size]
-    signs = np.zeros((n_folds, size + 1, size + 1), np.int64)
-    for n_boxes in range(1, _FEW_BOXES + 1):
-        rows = np.flatnonzero((fold_of >= 0) & (drawer.count == n_boxes))
-        for chosen in _subsets(n_boxes):
-            weight = _WEIGHTS[drawer.unit][len(chosen) - 1]
-            boxes = np.stack([corners[drawer.first[rows] + k] for k in chosen])
-            x0, y0 = boxes[:, :, :2].max(axis=0).T
-            x1, y1 = np.maximum(boxes[:, :, 2:].min(axis=0).T, (x0, y0))  # or it is empty
-            for sign, y, x in ((1, y0, x0), (-1, y0, x1), (-1, y1, x0), (1, y1, x1)):
-                np.add.at(signs, (fold_of[rows], y, x), sign * weight)
-    return signs.cumsum(axis=1).cumsum(axis=2)[:, :size, :size]
-
-
-def _subsets(n: int) -> list[tuple[int, ...]]:
-    return [chosen for k in range(1, n + 1) for chosen in itertools.combinations(range(n), k)]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
 """What depends on the test set and the rules alone, found once however many models' maps are scored.
 
-The truth and its size, the context's answers, the test set's digest and the bootstrap's draws: a little at a
-time, so that this process can do it while workers score.
+The test set's digest, the context's answers and the bootstrap's draws, a little at a time, by this process
+while workers score; what of the answers needs a clip's truth drawn, by whoever draws it to score a map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from avsl_eval.bootstrap import Draws
-from avsl_eval.context import Context
+from avsl_eval.context import Context, ContextPart
 from avsl_eval.drawn import Drawer, DrawnTruths
 from avsl_eval.engine import TOGETHER
 from avsl_eval.protocol import Protocol
@@ -66,8 +66,10 @@ class Reference:
         self._blocks: dict[int, dict[int, DrawnTruths]] = {}
         words = sum(-((-size // 8) ** 2) for size in self.sizes) * drawn_layers(truth)
         self._keeps = several and 8 * words * n <= KEPT_BYTES
-        self._known = np.zeros(-(-n // TOGETHER), bool)
-        self._steps = self._work()
+        self.context.prepare()
+        needed = [self.context.needs(self._rows(block)) for block in range(-(-n // TOGETHER))]
+        self._known = ~np.array(needed, bool)
+        self._steps = iter([self._describe, self.context.count_boxes])
 
     def draw(self, rows: Sequence[int]) -> dict[int, DrawnTruths]:
         """Draw the truth of some clips at every map size."""
@@ -81,38 +83,47 @@ class Reference:
             self._blocks[block] = drawn
         return drawn
 
-    def record(self, rows: Sequence[int], drawn: dict[int, DrawnTruths]) -> None:
-        """Note what depends on the truth of some clips, if they are those that are drawn together."""
+    def is_new(self, rows: Sequence[int]) -> bool:
+        """Say whether `record` is to be told of some clips: they are drawn together, and it was not yet."""
         block = rows[0] // TOGETHER
-        if self._known[block] or not np.array_equal(rows, self._rows(block)):
-            return
-        self._known[block] = True
-        for size, truth in drawn.items():
-            self.sizes[size][np.asarray(rows)] = truth.total
+        return not self._known[block] and np.array_equal(rows, self._rows(block))
+
+    def record(self, rows: Sequence[int], drawn: dict[int, DrawnTruths]) -> None:
+        """Note what depends on the truth of clips that are drawn together."""
         self.context.record(rows, drawn)
+        self._known[rows[0] // TOGETHER] = True
+
+    def part(self, rows: Sequence[int]) -> ContextPart:
+        """Return what was noted of some clips, for `put` of another reference of the same set and rules."""
+        return self.context.part(rows)
+
+    def put(self, rows: Sequence[int], part: ContextPart) -> None:
+        """Take over what another reference noted of clips that are drawn together."""
+        self.context.put(rows, part)
+        self._known[rows[0] // TOGETHER] = True
 
     def more(self) -> bool:
-        """Do a little of the work; return whether there may be more of it."""
-        return next(self._steps, False)
+        """Do a little of the work that needs nothing drawn; return whether there may be more of it."""
+        step = next(self._steps, None)
+        if step is not None:
+            step()
+        return step is not None or self.draws.more()
 
     def finish(self) -> None:
         """Do what is left of the work."""
         while self.more():
             pass
+        for block in np.flatnonzero(~self._known).tolist():
+            rows = self._rows(block)
+            self.record(rows, self.draw(rows))
+        for size, total in self.sizes.items():
+            total[:] = self.context.sizes(size)
+
+    def _describe(self) -> None:
+        self.testset = testset_of(self.truth)
 
     def _rows(self, block: int) -> range:
         return range(block * TOGETHER, min((block + 1) * TOGETHER, len(self.truth.clips)))
-
-    def _work(self) -> Iterator[bool]:
-        for block in range(len(self._known)):
-            if not self._known[block]:
-                rows = self._rows(block)
-                self.record(rows, self.draw(rows))
-                yield True
-        self.testset = testset_of(self.truth)
-        yield True
-        while self.draws.more():
-            yield True
 
 
 def drawn_layers(truth: Annotations) -> int:

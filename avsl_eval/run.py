@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from avsl_eval.result import Evaluation, Scores
 from avsl_eval.scorer import Scorer, Task
 from avsl_eval.sections import Negatives, group_section
 from avsl_eval.summarise import Found, intervals
+
+if TYPE_CHECKING:
+    from avsl_eval.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ class Run:
     warnings
         What there is to say so far.
     workers
-        How many processes score; 1 for none but this one.
+        Returns the processes that score, for a scorer to start them with; None for none but this one.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Run:
         options: Options,
         negatives: Negatives,
         warnings: Sequence[str],
-        workers: int,
+        workers: Callable[[Scorer], Workers] | None,
     ) -> None:
         self.maps, self.reference, self.truth = maps, reference, reference.truth
         self.rules, self.optional = dict(rules), optional
@@ -88,17 +91,14 @@ class Run:
 
     def score(self, progress: Progress | None = None) -> None:
         """Score every map, and the answers of the context on every clip."""
-        if self.workers == 1:
+        if self.workers is None:
             for task in self.tasks():
-                self.reference.record(task[1], self.scorer.score(task))
-                self.note(task[1], progress)
+                self.scorer.score(task)
+                self.note(task.rows, progress)
         else:
-            from avsl_eval.workers import Workers  # here, because most evaluations need none
-
-            with Workers(self.workers, self.scorer) as workers:
-                for rows, part in workers.run(self.tasks(), self.reference.more):
-                    self.scorer.put(rows, part)
-                    self.note(rows, progress)
+            workers = self.workers(self.scorer)
+            for task in workers.run(self.tasks(), self.scorer, self.reference.more):
+                self.note(task.rows, progress)
         self.reference.finish()
 
     def tasks(self) -> Iterator[Task]:
@@ -109,7 +109,8 @@ class Run:
             low, high = flat.min(axis=1), flat.max(axis=1)
             left_out |= self.check_ranges(clip_ids, low, high)
             self.seen.look(clip_ids, heatmaps, low, high)
-            yield heatmaps, [self.row_of[clip_id] for clip_id in clip_ids], left_out
+            rows = [self.row_of[clip_id] for clip_id in clip_ids]
+            yield Task(heatmaps, rows, left_out, self.reference.is_new(rows))
 
     def note(self, rows: Sequence[int], progress: Progress | None) -> None:
         """Say that some clips are done."""
@@ -136,7 +137,7 @@ class Run:
         """Summarise."""
         clips, gone = self.truth.clips, set(absent)
         missing = np.array([clip.clip_id in gone for clip in clips])
-        sounding = np.array([not clip.is_silent for clip in clips])
+        sounding = self.truth.sounding
         found = {
             key: Found(rule, self.engine, sounding, missing, self.stored_confidence(rule))
             for key, rule in self.rules.items()

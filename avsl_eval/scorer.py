@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl_eval.drawn import DrawnTruths
 from avsl_eval.engine import Engine
 from avsl_eval.protocol import Protocol
 from avsl_eval.reference import Reference
 from avsl_eval.sections import Segmentation
 
-Task = tuple[NDArray[np.float32], Sequence[int], Collection[str]]
-"""Maps float32 [n, h, w], their rows, and names of rules that are left out."""
+
+class Task(NamedTuple):
+    """Hold a chunk of maps to be scored.
+
+    Parameters
+    ----------
+    heatmaps : float32 [n, h, w]
+        Maps of one resolution.
+    rows
+        Of their clips.
+    left_out
+        Names of rules that are left out.
+    new
+        Whether nothing has been noted yet of these clips' truth.
+    """
+
+    heatmaps: NDArray[np.float32]
+    rows: Sequence[int]
+    left_out: frozenset[str]
+    new: bool
 
 
 _LARGE_ARRAYS = 16 * 1024**2
@@ -45,29 +62,39 @@ class Scorer:
 
     def __init__(self, reference: Reference, protocols: Sequence[Protocol]) -> None:
         keep_freed_memory()
-        n = len(reference.truth.clips)
-        self.engine = Engine(protocols, n)
-        self.engine.truth = reference.sizes
-        self._reference = reference
-        self.segmentation = Segmentation(protocols, n)
-        self._left_out: set[str] = set()
+        self._n = len(reference.truth.clips)
+        self._reference, self._protocols = reference, protocols
+        self.engine = self._new_engine()
+        self.segmentation = Segmentation(protocols, self._n)
+        self._left_out: frozenset[str] = frozenset()
 
-    def score(self, task: Task) -> dict[int, DrawnTruths]:
-        """Score a chunk of maps under every rule that is not left out; return the truth of its clips."""
-        heatmaps, rows, left_out = task
-        for name in set(left_out) - self._left_out:
+    def _new_engine(self) -> Engine:
+        engine = Engine(self._protocols, self._n)
+        engine.truth = self._reference.sizes
+        return engine
+
+    def score(self, task: Task) -> None:
+        """Score a chunk of maps under every rule that is not left out, and note what their truth is."""
+        if not self._left_out <= task.left_out:  # a worker's next set of maps
+            self.engine, self._left_out = self._new_engine(), frozenset()
+        for name in task.left_out - self._left_out:
             self.engine.leave_out(name)
-            self._left_out.add(name)
-        drawn = self._reference.draw(rows)
-        self.engine.score(heatmaps, rows, drawn)
-        self.segmentation.score(heatmaps, rows, drawn)
-        return drawn
+        self._left_out = task.left_out
+        drawn = self._reference.draw(task.rows)
+        self.engine.score(task.heatmaps, task.rows, drawn)
+        self.segmentation.score(task.heatmaps, task.rows, drawn)
+        if task.new:
+            self._reference.record(task.rows, drawn)
 
-    def part(self, rows: Sequence[int]) -> Any:
-        """Return what was found of some clips, for `put` of another scorer of the same set and rules."""
-        return self.engine.part(rows), self.segmentation.part(rows)
+    def part(self, task: Task) -> Any:
+        """Return what was found of a task, for `put` of another scorer of the same set and rules."""
+        truth = self._reference.part(task.rows) if task.new else None
+        return self.engine.part(task.rows), self.segmentation.part(task.rows), truth
 
     def put(self, rows: Sequence[int], part: Any) -> None:
         """Take over what another scorer found of some clips."""
-        self.engine.put(rows, part[0])
-        self.segmentation.put(rows, part[1])
+        engine, segmentation, truth = part
+        self.engine.put(rows, engine)
+        self.segmentation.put(rows, segmentation)
+        if truth is not None:
+            self._reference.put(rows, truth)

@@ -30,6 +30,7 @@ from avsl_eval.tiles import (
     TILE,
     Words,
     count_bits,
+    divided,
     inside_map,
     ones,
     tiles_along,
@@ -184,13 +185,14 @@ class TiledMaps:
         return np.float32(1) / (self.upper - self.lower)
 
     def extremes(self) -> tuple[Float32, Float32, Level]:
-        """Find the smallest and largest pixel of each map, and compute tiles that may have the largest."""
-        bottom = self._level(self.lower <= self.upper.min(axis=1, keepdims=True), None)
-        top = self._level(self.upper >= self.lower.max(axis=1, keepdims=True), None)
+        """Find the smallest and largest pixel of each map, and compute the tiles that may have them."""
+        needed = self.lower <= self.upper.min(axis=1, keepdims=True)
+        needed |= self.upper >= self.lower.max(axis=1, keepdims=True)
+        level = self._level(needed, None)
         low, high = np.full(self.n, np.inf, np.float32), np.full(self.n, -np.inf, np.float32)
-        np.minimum.at(low, bottom.clip, np.fmin.reduce(np.fmin.reduce(bottom.values), axis=1))
-        np.maximum.at(high, top.clip, np.fmax.reduce(np.fmax.reduce(top.values), axis=1))
-        return low, high, top
+        np.minimum.at(low, level.clip, np.fmin.reduce(np.fmin.reduce(level.values), axis=1))
+        np.maximum.at(high, level.clip, np.fmax.reduce(np.fmax.reduce(level.values), axis=1))
+        return low, high, level
 
     def pixels(self, needed: Bools) -> tuple[Float32, Ints]:
         """Compute the pixels of tiles, bool [n, T]: `Level.values` and `Level.clip`."""
@@ -201,8 +203,8 @@ class TiledMaps:
         """Compute the pixels of tiles."""
         by_row = needed.reshape(self.n, self.side, self.side).transpose(1, 0, 2)
         where = np.flatnonzero(by_row)  # sorted by the tiles' rows: those share weights
-        row, rest = np.divmod(where, self.n * self.side)
-        clip, column = np.divmod(rest, self.side)
+        row, rest = divided(where, self.n * self.side)
+        clip, column = divided(rest, self.side)
         ends = (np.searchsorted(row, np.arange(self.side + 1)) * TILE).tolist()
         # Of each input of the tiles' rows, the 8 columns of pixels, tile after tile.
         begin = (column * self.n + clip) * self._height + np.asarray(self._rows.first)[row]
@@ -250,6 +252,13 @@ class Level:
     def each(self, cuts: Float32) -> Float32:
         """Repeat a number per map, float32 [n], for each column of the computed tiles, float32 [p, 8]."""
         return np.asarray(cuts.take(self._clip_of_columns).reshape(-1, TILE))
+
+    def clip_of(self, places: Ints) -> Ints:
+        """Return of which map values are, int [m], whose places among all of them are given."""
+        if not len(places):
+            return places
+        _, column = divided(places, self.clip.size * TILE)
+        return np.asarray(self._clip_of_columns[column])
 
     @cached_property
     def _clip_of_columns(self) -> Ints:

@@ -101,7 +101,7 @@ class TiledChunk:
         self._maps, self._truths = maps, truths
         self._n, self._pixels = maps.n, maps.size**2
         self.settled = np.ones(maps.n, bool)
-        self._low, self._high, self._top = maps.extremes()
+        self._low, self._high, self._ends = maps.extremes()
         self._around: dict[str, Neighbourhood] = {}
         self._covered: dict[bytes, tuple[Ints, Float64]] = {}
         self._confidences: dict[tuple[Any, ...], Float64] = {}
@@ -127,7 +127,7 @@ class TiledChunk:
 
     def pointing(self) -> Float64:
         """Return the share of each map's largest pixels that lie on g > 0, float64 [n]."""
-        top = self._top
+        top = self._ends
         words = words_of_rows(top.values == top.each(self._high))
         inside = ones(words & self._truths.inside[top.clip, top.tile])
         covered = np.bincount(top.clip, inside, minlength=self._n)

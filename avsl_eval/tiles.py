@@ -206,3 +206,12 @@ def whole_words(taken: Bools, size: int) -> Words:
     if size % TILE:
         words &= inside_map(size)
     return words
+
+
+def divided(numbers: NDArray[np.intp], by: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Divide with remainder: `numpy.divmod` by one positive number, several times faster.
+
+    NumPy multiplies where a quotient by one number is asked for, and divides for a remainder.
+    """
+    quotient = numbers // by
+    return quotient, numbers - quotient * by

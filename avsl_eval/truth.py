@@ -28,6 +28,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,10 +194,15 @@ class Annotations:
         """The number of levels of `rasterise`, g = level / unit."""
         return UNITS[self.truth]
 
+    @cached_property
+    def sounding(self) -> NDArray[np.bool_]:
+        """In which clips something sounds, bool [N]."""
+        return np.array([not clip.is_silent for clip in self.clips], bool)
+
     @property
     def n_silent(self) -> int:
         """The number of clips in which nothing sounds."""
-        return sum(clip.is_silent for clip in self.clips)
+        return int(np.count_nonzero(~self.sounding))
 
     def digest(self) -> str:
         """Identify the test set, in whatever format and order it was written.
@@ -215,15 +221,18 @@ class Annotations:
         >>> Annotations((one, two), "union").digest() == Annotations((two, one), "union").digest()
         True
         """
-        total = hashlib.sha256(f"avsl-testset/1 {self.truth}\n".encode())
-        encode = json.JSONEncoder(separators=(",", ":")).encode
-        lines = []
+        entries: list[Any] = []
         for clip in sorted(self.clips, key=lambda clip: clip.clip_id):
-            sources = sorted((_canonical(s.boxes, s.mask) for s in clip.sources), key=str)
+            sources = (
+                sorted((_canonical(s.boxes, s.mask) for s in clip.sources), key=str) if clip.sources else []
+            )
             boxes, mask = _canonical(clip.boxes, clip.mask)
-            lines.append(encode([clip.clip_id, boxes, mask, clip.n_dropped, sources]))
-        total.update("\n".join([*lines, ""]).encode())
-        return total.hexdigest()
+            entries += [[clip.clip_id, boxes, mask, clip.n_dropped, sources], ""]
+        # One call of the encoder for all clips takes a third of the time of a call for each. Within a line no
+        # empty text stands between two commas: texts begin or end a list.
+        lines = json.dumps(entries, separators=(",", ":"))[1:-1] + "," if entries else ""
+        text = f"avsl-testset/1 {self.truth}\n" + lines.replace(',"",', "\n")
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def drawn_as(self, truth: Truth) -> Annotations:
         """Return the same clips, drawn in another way."""
@@ -232,7 +241,8 @@ class Annotations:
 
 def _canonical(boxes: NDArray[np.float64], mask: Mask | None) -> list[Any]:
     runs = [mask.height, mask.width, mask.counts.decode("ascii")] if mask else None
-    return [sorted((boxes + 0.0).tolist()), runs]  # + 0.0 makes -0.0 plain 0.0
+    listed = (boxes + 0.0).tolist()  # + 0.0 makes -0.0 plain 0.0
+    return [sorted(listed) if len(listed) > 1 else listed, runs]
 
 
 def _levels(boxes: NDArray[np.float64], mask: Mask | None, size: int, truth: Truth) -> NDArray[np.uint8]:

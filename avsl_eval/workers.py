@@ -1,18 +1,20 @@
 """Worker processes that score chunks of maps.
 
 Maps are read and checked by the main process, in their order, so that the first thing that is wrong is what
-is reported. A chunk goes to whichever worker is free; what comes back is written to the rows of its clips, so
-that the results do not depend on how many workers there are.
+is reported. A chunk goes to whichever process is free, the main one among them; what comes back is written to
+the rows of its clips, so that the results do not depend on how many workers there are.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import socket
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
@@ -20,8 +22,10 @@ from typing import Any
 from avsl_eval.errors import EvalInputError
 from avsl_eval.scorer import Scorer, Task
 
-FITS_A_PIPE = 64 * 1024
-"""Bytes of maps that can be sent to a worker which is still busy without waiting for it."""
+_BUFFER = 1024**2
+"""Bytes of tasks that a connection is asked to hold; the system decides."""
+_BESIDES = 8 * 1024
+"""More bytes than the rest of a task takes besides its maps."""
 
 
 class Workers:
@@ -30,7 +34,7 @@ class Workers:
     Parameters
     ----------
     n
-        How many.
+        How many, besides this process.
     scorer
         What each of them works with, a copy of its own.
     """
@@ -38,8 +42,8 @@ class Workers:
     def __init__(self, n: int, scorer: Scorer) -> None:
         # Forked workers share the test set's memory and are ready at once. They compute with NumPy alone,
         # which can be forked, unlike most of what a warning about threads is for.
-        forked = sys.platform == "linux"
-        context: Any = multiprocessing.get_context("fork" if forked else "spawn")
+        forked = start_method() == "fork"
+        context: Any = multiprocessing.get_context(start_method())
         self._processes = []
         self._connections: list[Connection] = []
         with warnings.catch_warnings():
@@ -52,6 +56,7 @@ class Workers:
                 theirs.close()
                 self._processes.append(process)
                 self._connections.append(ours)
+        self._room = min((room(connection) for connection in self._connections), default=0)
 
     def __enter__(self) -> Workers:
         return self
@@ -66,23 +71,23 @@ class Workers:
                 process.terminate()
             process.join()
 
-    def run(self, tasks: Iterable[Task], meanwhile: Callable[[], bool]) -> Iterator[tuple[Any, Any]]:
-        """Have tasks done.
+    def run(self, tasks: Iterable[Task], scorer: Scorer, meanwhile: Callable[[], bool]) -> Iterator[Task]:
+        """Have tasks done, by workers and by this process, which else would wait for them.
 
         Parameters
         ----------
         tasks
-            Are taken when a worker is free.
+            Are taken when a worker is free, or this process is.
+        scorer
+            Where what is found is put.
         meanwhile
-            A little work of another kind for this process, called while workers work; returns whether there
-            is more of it.
+            A little work of another kind for this process; returns whether there is more of it. It comes
+            before tasks, which workers can do as well.
 
         Yields
         ------
-        rows : sequence of int
-            Of a task, not in the order of tasks.
-        part
-            What `Scorer.part` returned.
+        Task
+            That is done, not in the order of tasks.
 
         Raises
         ------
@@ -90,20 +95,35 @@ class Workers:
             If a worker ends before its work does.
         """
         waiting, more = iter(tasks), True
-        given: dict[Connection, deque[Any]] = {connection: deque() for connection in self._connections}
+        given: dict[Connection, deque[Task]] = {connection: deque() for connection in self._connections}
         upcoming = next(waiting, None)
         while upcoming is not None or any(given.values()):
-            while upcoming is not None:
-                free = min(given, key=lambda connection: len(given[connection]))
-                if len(given[free]) > (upcoming[0].nbytes <= FITS_A_PIPE):
-                    break
+            while upcoming is not None and (free := self._free(given, upcoming)) is not None:
                 self._send(free, upcoming)
-                given[free].append(upcoming[1])
+                given[free].append(upcoming)
                 upcoming = next(waiting, None)
-            more = more and meanwhile()
-            for connection in wait([c for c in given if given[c]], timeout=0 if more else None):
+            idle = not more and upcoming is None
+            for connection in wait([c for c in given if given[c]], timeout=None if idle else 0):
                 assert isinstance(connection, Connection)
-                yield given[connection].popleft(), self._receive(connection)
+                task = given[connection].popleft()
+                scorer.put(task.rows, self._receive(connection))
+                yield task
+            if more:
+                more = meanwhile()
+            elif upcoming is not None:
+                scorer.score(upcoming)
+                yield upcoming
+                upcoming = next(waiting, None)
+
+    def _free(self, given: Mapping[Connection, Sized], task: Task) -> Connection | None:
+        """Return the worker that has least to do, None where all have enough.
+
+        A busy one has enough with one task more, if that fits its connection: anything larger would have
+        both processes wait where the worker's answer does not fit either.
+        """
+        least = min(given, key=lambda connection: len(given[connection]))
+        fits = task.heatmaps.nbytes + _BESIDES <= self._room
+        return least if len(given[least]) <= fits else None
 
     def _send(self, connection: Connection, task: Task) -> None:
         try:
@@ -119,6 +139,22 @@ class Workers:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+
+def start_method() -> str:
+    """Return how workers start: forked where that is the platform's own way and safe."""
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+def room(connection: Connection) -> int:
+    """Return how many bytes a connection takes before its other end reads any; 0 where that is not known."""
+    if sys.platform != "linux":
+        return 0
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        return (
+            end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+        )  # it counts what messages cost besides
 
 
 def _died() -> EvalInputError:
@@ -139,7 +175,7 @@ def _serve(connection: Connection, others: list[Connection], scorer: Scorer) -> 
             return
         try:
             scorer.score(task)
-            answer: Any = scorer.part(task[1])
+            answer: Any = scorer.part(task)
         except Exception as error:  # noqa: BLE001  (whatever it is, the main process raises it)
             answer = error
         try:

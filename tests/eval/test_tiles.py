@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsl_eval import PROTOCOLS, Protocol, tiled_chunk
+from avsl_eval.box_counts import BoxCounts
 from avsl_eval.drawn import Drawer, DrawnTruths
 from avsl_eval.engine import Engine
 from avsl_eval.maps import at_threshold, binarise, rescale, to_probability
@@ -19,7 +20,14 @@ from avsl_eval.pointing import pointing
 from avsl_eval.priors import mean_truth_maps
 from avsl_eval.resizing import resize
 from avsl_eval.tiled import TiledMaps, pays
-from avsl_eval.tiles import count_bits, pixels_of_words, tiles_of_pixels, words_of_boxes, words_of_pixels
+from avsl_eval.tiles import (
+    count_bits,
+    divided,
+    pixels_of_words,
+    tiles_of_pixels,
+    words_of_boxes,
+    words_of_pixels,
+)
 from avsl_eval.truth import AnnotatedClip, rasterise
 
 SQUEEZED = dataclasses.replace(
@@ -104,7 +112,7 @@ def test_the_mean_truth_is_that_of_the_drawn_levels(truth: Any, unit: int) -> No
     drawer = Drawer(clips, truth, [30])
     drawer.boxed[11] = False  # as if it had a mask
     levels = np.stack([clip.levels(30, truth) for clip in clips]).astype(np.int64)
-    found = mean_truth_maps(drawer, 30, folds)
+    found = mean_truth_maps(drawer, BoxCounts(drawer, 30, folds >= 0), folds)
     for fold in range(4):
         others = (folds >= 0) & (folds != fold)
         expected = (levels[others].sum(axis=0) / (unit * others.sum())).astype(np.float32)
@@ -284,3 +292,11 @@ def test_chunks_change_no_result() -> None:
             strict=True,
         ):
             np.testing.assert_array_equal(one, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(by=st.integers(1, 10**6), seed=st.integers(0, 2**32 - 1))
+def test_division_has_the_remainder_of_divmod(by: int, seed: int) -> None:
+    numbers = np.random.default_rng(seed).integers(0, 2**40, 50)
+    for found, expected in zip(divided(numbers, by), np.divmod(numbers, by), strict=True):
+        np.testing.assert_array_equal(found, expected)
