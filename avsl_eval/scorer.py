@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl_eval.engine import Engine
+from avsl_eval.memory import keep_freed_memory
 from avsl_eval.protocol import Protocol
 from avsl_eval.reference import Reference
 from avsl_eval.sections import Segmentation
@@ -33,20 +34,6 @@ class Task(NamedTuple):
     rows: Sequence[int]
     left_out: frozenset[str]
     new: bool
-
-
-_LARGE_ARRAYS = 16 * 1024**2
-"""Bytes below which freed memory is to be kept for the next array."""
-
-
-def keep_freed_memory() -> None:
-    """Have the memory of freed arrays used again, not given back to the system and asked for anew.
-
-    The allocator of glibc takes larger blocks from the system one by one, and as long as it does, every
-    array of a chunk begins with as many page faults as it has pages, which cost more than what is computed.
-    It stops doing so for sizes of which one has been freed. Elsewhere this does nothing.
-    """
-    np.empty(_LARGE_ARRAYS, np.uint8)  # freed at once, and never touched
 
 
 class Scorer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from avsl_eval.memory import keep_freed_memory
 from avsl_train.augment import (
     COLOUR_DRAWS,
     CROP_DRAWS,
@@ -31,10 +32,13 @@ from avsl_train.excerpts import START_DRAWS, excerpt_samples, excerpt_start
 from avsl_train.frontends import Frontend, make_frontend
 from avsl_train.frontends.frontend import INT16_MIN
 
-CACHED_SAMPLES = 2**18
+CACHED_SAMPLES = 2**17
 """On a CPU a front end is given about so many samples at a time: what it makes of them fits the cache."""
 CACHED_PIXELS = 2**18
 """So with values of frames: whole batches in floats take twice the time, most of it for fresh memory."""
+
+LARGE_TENSORS = 31 * 1024**2
+"""Bytes of a batch's images, about."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Viewer:
         self.config = config
         self.device = device
         self._frontends: dict[FrontendName, Frontend] = {}
+        if device.type == "cpu":
+            keep_freed_memory(LARGE_TENSORS)
 
     def plain(self, clips: Clips, frontend: FrontendName | None = None) -> View:
         """Return the whole frame and the middle of the sound: the view of prediction.

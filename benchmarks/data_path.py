@@ -45,7 +45,7 @@ from avsl_train.config import AugmentConfig, DataConfig
 from avsl_train.data import ClipSet
 from avsl_train.draws import Draws
 from avsl_train.frontends import make_frontend, tukey_window
-from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD
+from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD, normalised
 from avsl_train.views import Viewer
 
 GOAL = 5.0
@@ -186,7 +186,7 @@ def _our_batch(clips: ClipSet, viewer: Viewer, batch: int, at: int) -> tuple[Ten
     """Return one batch as a model's first layers get it."""
     view = viewer.weak(_our_clips(clips, batch, at), AugmentConfig(), Draws(0, "weak", at))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (view.image - mean).div_(std), view.spectrogram
+    return normalised(view.image, mean, std, torch.contiguous_format), view.spectrogram
 
 
 def rendered(folder: Path) -> list[Path]:

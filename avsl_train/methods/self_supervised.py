@@ -21,7 +21,7 @@ from avsl_train.config import ExperimentConfig
 from avsl_train.data import Clips
 from avsl_train.draws import Draws
 from avsl_train.excerpts import Heard
-from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD
+from avsl_train.localizer import IMAGENET_MEAN, IMAGENET_STD, normalised
 from avsl_train.losses.similarity import Features as Pair
 from avsl_train.method_config_self import SelfConfig
 from avsl_train.methods.method import PICTURED, Batch, Method, predicting
@@ -164,7 +164,7 @@ def single(features: Features) -> Features:
 def image_of(view: View) -> Tensor:
     """Return a view's image normalised with ImageNet's mean and deviation, [B, 3, S, S]."""
     mean, std = (
-        torch.tensor(values, device=view.image.device).view(3, 1, 1)
+        torch.tensor(values, device=view.image.device).view(1, 3, 1, 1)
         for values in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    return (view.image - mean) / std
+    return normalised(view.image, mean, std)

@@ -13,6 +13,7 @@ from avsl_train.data import Clips
 from avsl_train.draws import Draws
 from avsl_train.errors import TrainInputError
 from avsl_train.frontends import make_frontend
+from avsl_train.localizer import normalised
 from avsl_train.methods import XPL
 from avsl_train.methods.method import predicting
 from avsl_train.views import View, Viewer
@@ -136,3 +137,14 @@ def test_images_made_a_few_at_a_time_are_those_of_the_whole_batch(side: int, siz
     view = Viewer(config, CPU).weak(clips, STRONGEST, draws)
     wanted = crop(clips.frames.float(), view.geometry, size) / 255
     assert torch.equal(view.image, wanted)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_normalised_images_are_those_of_the_formula(memory_format: torch.memory_format) -> None:
+    images, mean, std = torch.rand(5, 3, 7, 7), torch.rand(1, 3, 1, 1), torch.rand(1, 3, 1, 1) + 0.5
+    found = normalised(images, mean, std, memory_format)
+    assert torch.equal(found, (images - mean) / std)
+    assert found.is_contiguous(memory_format=memory_format)
+    with_gradient = normalised(images.clone().requires_grad_(), mean, std, memory_format)
+    assert torch.equal(with_gradient, found)
+    assert with_gradient.requires_grad
