@@ -131,7 +131,7 @@ def crop(images: Tensor, geometry: Geometry, size: int) -> Tensor:
     Tensor [B, C, size, size]
         Bilinear samples at the view's pixel centres.
     """
-    return _sample(images, *geometry.centres(size))
+    return sample(images, *geometry.centres(size))
 
 
 def uncrop(maps: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Tensor]:
@@ -159,15 +159,28 @@ def uncrop(maps: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Tensor]
     inside_x, inside_y = (u >= 0) & (u <= 1), (v >= 0) & (v <= 1)
     u = torch.where(geometry.flip[:, None], 1 - u, u)
     covered = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
-    return _sample(maps, u, v), covered
+    return sample(maps, u, v), covered
 
 
-def _sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Sample [B, C, H, W] at the columns x [B, W'] and rows y [B, H'], both in [0, 1]; borders repeat."""
+def sample(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Sample images at columns and rows.
+
+    Parameters
+    ----------
+    images : Tensor [B, C, H, W]
+        Images or maps.
+    x : Tensor [B, W']
+        Columns, in [0, 1] of the images; borders repeat.
+    y : Tensor [B, H']
+        Rows.
+
+    Returns
+    -------
+    Tensor [B, C, H', W']
+        Bilinear samples.
+    """
     x, y = 2 * x - 1, 2 * y - 1  # of the axes, before they become a grid
-    grid = torch.stack(
-        [x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], dim=-1
-    )
+    grid = torch.view_as_real(torch.complex(x[:, None, :], y[:, :, None]))  # faster than to stack them
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

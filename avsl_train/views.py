@@ -24,6 +24,7 @@ from avsl_train.augment import (
     mask_patches,
     mask_spectrogram,
     mask_wave,
+    sample,
 )
 from avsl_train.config import HEARS, AugmentConfig, DataConfig, FrontendName
 from avsl_train.data import Clips
@@ -155,10 +156,10 @@ class Viewer:
         if self.device.type != "cpu":
             return crop(frames.float(), geometry, size).div_(255)
         images = torch.empty(len(frames), frames.shape[1], size, size)
-        at_a_time = max(1, CACHED_PIXELS // frames.shape[1:].numel())
+        at_a_time, (x, y) = max(1, CACHED_PIXELS // frames.shape[1:].numel()), geometry.centres(size)
         for first in range(0, len(frames), at_a_time):
             part = slice(first, first + at_a_time)
-            torch.div(crop(frames[part].float(), geometry[part], size), 255, out=images[part])
+            torch.div(sample(frames[part].float(), x[part], y[part]), 255, out=images[part])
         return images
 
     def _wave(self, clips: Clips, draws: Draws | None) -> Tensor:
