@@ -18,6 +18,7 @@ from avsl_data import cli_audit, cli_download, cli_hub, cli_lists, cli_pairs, cl
 from avsl_data.cli import EXIT_INPUT, PROGRAM, Parser
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.pace import duration_text, utc
+from avsl_data.version import own_version
 
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED: Final = (
@@ -87,6 +88,7 @@ def _when_to_go_on(error: StopEverythingError) -> str:
 
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="From published lists to verified Parquet shards and splits.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {own_version()}")
     parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for group in (cli_lists, cli_audit, cli_download, cli_shards, cli_hub, cli_pairs):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from avsl_data.annotations import read_clean_boxes
 from avsl_data.errors import DataInputError, unknown_name
 from avsl_data.hub import ANNOTATIONS, MAX_FILE_MB, HubContents, read_config, write_folder
 from avsl_data.hub_card import UNKNOWN, CardFacts, write_card
 from avsl_data.sources import SOURCES
-
-DISTRIBUTION: Final = "avsl-toolkit"
+from avsl_data.version import own_version
 
 
 def write_dataset(
@@ -74,7 +72,7 @@ def write_dataset(
         configs=[read_config(path) for path in splits],
         dropped=[str(box["why"]) for box in about.get("dropped", [])],
         metadata_only=metadata_only,
-        version=_version(),
+        version=own_version(),
     )
     extra = {ANNOTATIONS: annotations.read_bytes()} if annotations else {}
     contents = write_folder(
@@ -97,10 +95,3 @@ def _about_annotations(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataInputError(f"{path} is no readable JSON ({error}): run `avsl-data annotations`") from error
     return content if isinstance(content, dict) else {}
-
-
-def _version() -> str:
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "unknown"

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import FrameType
 
 from avsl_train.cli import PROGRAM
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('avsl-toolkit')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_resolve(commands)
     add_fit(commands)

@@ -23,7 +23,7 @@ def add_fit(commands: Commands[argparse.ArgumentParser]) -> None:
     sub.add_argument("--config", type=Path, required=True, help="a configuration as `resolve` writes it")
     add_shards(sub)
     sub.add_argument("--split", type=Path, required=True, help="split with the subsets labeled and unlabeled")
-    sub.add_argument("--seed", type=int, required=True)
+    sub.add_argument("--seed", type=int, required=True, help="of everything that is drawn")
     sub.add_argument("--out", type=Path, required=True, help="folder of the run")
     add_threads(sub)
     for key, text in OVERRIDES.items():

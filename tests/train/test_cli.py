@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,9 @@ def test_threads_are_at_least_one(
         main(arguments)
     assert ended.value.code == 2
     assert f"argument --threads: '{threads}' is no whole number of at least 1" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"avsl-train {version('avsl-toolkit')}\n"
