@@ -17,6 +17,7 @@ import soundfile
 import torch
 from PIL import Image
 
+from avsl_data.flow import encode_flow
 from avsl_train.config import DataConfig, ExperimentConfig, parse_config
 from avsl_train.data import Clips
 from avsl_train.methods import METHODS, Method
@@ -57,6 +58,9 @@ ROW_TYPES = pa.schema(
     ]
 )
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 80, 230))
+FLOW_ROW_TYPES = ROW_TYPES.append(pa.field("notes", pa.list_(pa.string()))).append(
+    pa.field("flow", pa.binary())
+)
 
 
 @pytest.fixture(autouse=True)
@@ -122,11 +126,17 @@ def make_row(
     }
 
 
-def write_shard(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], types: pa.Schema = ROW_TYPES) -> Path:
     """Write rows as a shard."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), ROW_TYPES), path)
+    pq.write_table(pa.Table.from_pylist(list(rows), types), path)
     return path
+
+
+def flow_of(number: int) -> dict[str, Any]:
+    """Return the columns of a scene's optical flow, in which every pixel moves differently."""
+    moves = np.random.default_rng(number).normal(0, 20, (44, 60, 2)).astype(np.float32)
+    return {"notes": [], "flow": encode_flow(moves)}
 
 
 def write_split(path: Path, subsets: Mapping[str, Sequence[str]]) -> Path:
@@ -140,13 +150,14 @@ def write_split(path: Path, subsets: Mapping[str, Sequence[str]]) -> Path:
 class World:
     """Files of a small study: 4 labelled, 10 unlabelled and 3 test clips; two more of them are broken."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flow: bool = False) -> None:
         self.folder = folder
         self.shards = folder / "shards"
-        rows = [scene(number) for number in range(17)]
+        rows = [{**scene(number), **(flow_of(number) if flow else {})} for number in range(17)]
         failed = make_row("broken00000_000000", reason="truncated")
-        write_shard(self.shards / "0000.parquet", rows[:9])
-        write_shard(self.shards / "0001.parquet", [*rows[9:], failed])
+        types = FLOW_ROW_TYPES if flow else ROW_TYPES
+        write_shard(self.shards / "0000.parquet", rows[:9], types)
+        write_shard(self.shards / "0001.parquet", [*rows[9:], failed], types)
         ids = [row["clip_id"] for row in rows]
         self.labeled, self.unlabeled, self.test = ids[:4], ids[4:14], ids[14:]
         self.excluded = {"broken00000_000000": "truncated", "missing0000_000000": "not in the shards"}

@@ -22,11 +22,10 @@ from avsl_train import stored_flow
 from avsl_train.config import DataConfig
 from avsl_train.data import Clips, ClipSet
 from avsl_train.errors import TrainInputError
-from tests.train.conftest import BASE, ROW_TYPES, make_config, make_row, scene
+from tests.train.conftest import BASE, FLOW_ROW_TYPES, ROW_TYPES, make_config, make_row, scene
 
 CONFIG = DataConfig(**{**BASE["data"], "flow": True})
 FIELDS = arrays(np.float32, (5, 7, 2), elements=st.floats(-500, 500, width=32))
-COLUMNS = ROW_TYPES.append(pa.field("notes", pa.list_(pa.string()))).append(pa.field("flow", pa.binary()))
 
 
 def field_of(number: int) -> Any:
@@ -44,7 +43,7 @@ def shards(tmp_path: Path) -> Callable[..., Path]:
         rows.append({**make_row("broken00000_000000", reason="truncated"), "notes": None, "flow": None})
         folder = tmp_path / "flowing"
         folder.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, COLUMNS), folder / "0000.parquet", **layout)
+        pq.write_table(pa.Table.from_pylist(rows, FLOW_ROW_TYPES), folder / "0000.parquet", **layout)
         return folder
 
     return write
@@ -98,7 +97,7 @@ def test_shards_without_flow_are_an_error_that_names_the_option(
 
 def test_a_flow_that_is_none_is_told_by_its_clip(tmp_path: Path) -> None:
     row = {**scene(0), "notes": [], "flow": b"no picture"}
-    pq.write_table(pa.Table.from_pylist([row], COLUMNS), tmp_path / "0000.parquet")
+    pq.write_table(pa.Table.from_pylist([row], FLOW_ROW_TYPES), tmp_path / "0000.parquet")
     with pytest.raises(TrainInputError, match=rf"clip {row['clip_id']} cannot be decoded"):
         ClipSet([tmp_path], ids(0), CONFIG)
     eight_bits = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()

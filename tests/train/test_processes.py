@@ -36,11 +36,11 @@ OWN: dict[str, dict[str, Any]] = {
     "fnac": {"dropout": 0.0, "warmup_epochs": 0},
     "sspl": {"pcm": False},
     "alignment": {"k": 2},
+    "htf": {"views": "published"},
 }
 """Keys that let every part of a method act within five steps; dropout is drawn by each process for itself."""
 BASES = ("lvs", "slavc", "fnac", "ssltie", "alignment")
-CASES = {name: name for name in METHODS if name != "htf"} | {f"xpl+{base}": "xpl" for base in BASES}
-"""HTF's trimap is that of LVS, and the clips here have no optical flow."""
+CASES = {name: name for name in METHODS} | {f"xpl+{base}": "xpl" for base in BASES}
 CASES["thawing"] = "supervised"
 MODELS = {"thawing": {"visual": "resnet18", "stride": 16, "freeze_visual": 2}}
 """A trunk that is trained from the third of five epochs on: its gradients are averaged then as well."""
@@ -50,16 +50,17 @@ def method_of(case: str) -> dict[str, Any]:
     name = CASES[case]
     base = {"contrastive": case.partition("+")[2]} if "+" in case else {}
     network = {"network": "localizer", "views": "strong"} if name in STRUCTURES else {}
-    return {"name": name, **OWN.get(name, {}), **network, **base}
+    return {"name": name, **network, **OWN.get(name, {}), **base}
 
 
 def find(rank: int, ranks: int, folder: Path) -> None:
     """Be one process: train every case."""
     like_torchrun(rank, ranks, folder)
-    world = World(folder / f"world{rank}")
+    worlds = {flow: World(folder / f"world{rank}{flow}", flow) for flow in (False, True)}
     fabric = start(make_config("xpl"))
     for case in CASES:
-        config = make_config(method_of(case), optim=OPTIM, model=MODELS.get(case, {}))
+        data, world = {"flow": CASES[case] == "htf"}, worlds[CASES[case] == "htf"]
+        config = make_config(method_of(case), optim=OPTIM, model=MODELS.get(case, {}), data=data)
         clips = read_training_clips(config, [world.shards], world.split)
         fit(config, clips, 0, folder / case, threads=1, fabric=fabric)
 
