@@ -148,7 +148,9 @@ def settled_videos(folder: Path, bucket: int) -> set[str]:
 
 def unfinished(folder: Path, bucket: int) -> bool:
     """Return whether a video of a bucket is half there."""
-    return any((folder / "clips" / f"{bucket:04d}" / ".work").glob("*/*"))
+    folders = os.walk(folder / "clips" / f"{bucket:04d}" / ".work")  # passes over those that just went
+    next(folders, None)
+    return any(files or below for _, below, files in folders)
 
 
 def kill_again_and_again(catalog: Path, folder: Path, site: FaultySite) -> list[tuple[set[str], int, bool]]:
@@ -173,25 +175,27 @@ def kill_again_and_again(catalog: Path, folder: Path, site: FaultySite) -> list[
         )
 
     running = [start(bucket) for bucket in range(BUCKETS)]
-    while len(seen) < KILLS:
-        until = len(site.requests) + (0 if len(seen) % 5 == 4 else chance.randint(*REQUESTS_PER_LIFE))
-        aimed = len(seen) % 5 in {1, 2, 3}
-        while True:
-            alive = [k for k, process in enumerate(running) if process.poll() is None]
-            assert alive, "the downloads ended before their time"
-            targets = [k for k in alive if unfinished(folder, k)] if aimed else alive
-            if targets and len(site.requests) >= until:
-                break
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0.0, MOMENT_S / 4 if aimed else MOMENT_S))
-        bucket = chance.choice(targets)
-        os.kill(running[bucket].pid, signal.SIGKILL)
-        running[bucket].wait()
-        seen.append((settled_videos(folder, bucket), len(site.requests), unfinished(folder, bucket)))
-        running[bucket] = start(bucket)
-    for process in running:
-        process.kill()
-        process.wait()
+    try:
+        while len(seen) < KILLS:
+            until = len(site.requests) + (0 if len(seen) % 5 == 4 else chance.randint(*REQUESTS_PER_LIFE))
+            aimed = len(seen) % 5 in {1, 2, 3}
+            while True:
+                alive = [k for k, process in enumerate(running) if process.poll() is None]
+                assert alive, "the downloads ended before their time"
+                targets = [k for k in alive if unfinished(folder, k)] if aimed else alive
+                if targets and len(site.requests) >= until:
+                    break
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0.0, MOMENT_S / 4 if aimed else MOMENT_S))
+            bucket = chance.choice(targets)
+            os.kill(running[bucket].pid, signal.SIGKILL)
+            running[bucket].wait()
+            seen.append((settled_videos(folder, bucket), len(site.requests), unfinished(folder, bucket)))
+            running[bucket] = start(bucket)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     return seen
 
 

@@ -38,7 +38,6 @@ def text(repository: Path) -> str:
 def place(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder with all files that the page begins with; torchvision's weights as if downloaded."""
     monkeypatch.chdir(tmp_path)
-    before = torch.hub.get_dir()
     config = make_config("xpl", optim={"steps": 1})
     clips = read_training_clips(config, [world.shards], world.split)
     fit(config, clips, 0, tmp_path / "runs/mine/seed0", threads=1)
@@ -54,12 +53,11 @@ def place(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     soundfile.write(tmp_path / "sound.wav", np.zeros((9000, 2)), 44100)
     torch.manual_seed(0)
     torch.save({"model": EZVSL().state_dict()}, tmp_path / "best.pth")
-    torch.hub.set_dir(str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
     weights = {**ObjectPrior().state_dict(), "fc.weight": torch.zeros(1000, 512)}
     torch.save(weights, tmp_path / "hub/checkpoints/resnet18-f37072fd.pth")
     yield tmp_path
-    torch.hub.set_dir(before)
     for path in ("best.pth", "ezvsl.pt", "hub/checkpoints/resnet18-f37072fd.pth"):
         (tmp_path / path).unlink(missing_ok=True)
 
