@@ -100,7 +100,7 @@ class Clips:
         return torch.tensor([0, self.waves.shape[1]]).repeat(len(self), 1)
 
     def sound(self, start: Tensor, n: int) -> Tensor:
-        """Return ``n`` samples of each clip from the samples ``start`` [B] on, [B, n] of int16.
+        """Return ``n`` samples of each clip from the samples ``start`` [B] on, [B, n] of int16, to read only.
 
         Raises
         ------
@@ -114,6 +114,8 @@ class Clips:
                 "its batch was loaded for"
             )
         places = (start - span[:, 0]).tolist()
+        if n == self.waves.shape[1] and not any(places):  # loaded for this view alone
+            return self.waves
         return torch.stack([wave[at : at + n] for wave, at in zip(self.waves, places, strict=True)])
 
     def pin_memory(self) -> Clips:
