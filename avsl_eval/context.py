@@ -65,11 +65,9 @@ class Context:
     ) -> None:
         sizes = sorted({rule.map_size for rule in protocols})
         self.drawer = drawer or Drawer(annotations.clips, annotations.truth, sizes)
-        self._protocols, sounding = list(protocols), annotations.sounding
-        n, self._unit = len(sounding), annotations.unit
-        self.fold_of = np.full(n, -1, np.intp)
-        ids = [clip.clip_id for clip, sounds in zip(annotations.clips, sounding, strict=True) if sounds]
-        self.fold_of[sounding] = deal_folds(ids)
+        self._protocols, self._sounding, self._unit = list(protocols), annotations.sounding, annotations.unit
+        sounding, n = self._sounding, len(self._sounding)
+        self._clips = annotations.clips
         self._boxes = {size: BoxCounts(self.drawer, size, sounding) for size in sizes}
         self._counts = {size: np.stack(boxes.pixels()) for size, boxes in self._boxes.items()}
         few = np.logical_and.reduce([boxes.few for boxes in self._boxes.values()])
@@ -82,6 +80,15 @@ class Context:
         }
         self._ciou: dict[str, dict[str, Float64]] = {}
         self._pointing = {(answer, size): np.zeros(n) for answer in CONTEXT for size in sizes}
+
+    @cached_property
+    def fold_of(self) -> Ints:
+        """Fold of each clip, int [N]; -1 where nothing sounds."""
+        folds = np.full(len(self._clips), -1, np.intp)
+        folds[self._sounding] = deal_folds(
+            [clip.clip_id for clip, sounds in zip(self._clips, self._sounding, strict=True) if sounds]
+        )
+        return folds
 
     @cached_property
     def _masks(self) -> dict[int, dict[str, PriorMasks]]:
@@ -107,7 +114,7 @@ class Context:
 
     def count_boxes(self) -> None:
         """Score the answers that do not depend on the clip, on the clips whose truth is a few boxes."""
-        every = np.arange(len(self.fold_of))
+        every = np.arange(len(self._clips))
         for size, boxes in self._boxes.items():
             rows = np.flatnonzero(boxes.few)
             for answer, masks in self._masks[size].items():
@@ -134,14 +141,14 @@ class Context:
         every = np.asarray(rows)
         for size, drawn in truths.items():
             few = self._boxes[size].few[every]
-            others = (self.fold_of[every] >= 0) & ~few
+            others = self._sounding[every] & ~few
             if others.any():
                 truth, where = drawn.some(others), every[others]
                 self._counts[size][:, where] = truth.n_inside, truth.n_double
                 for answer, masks in self._masks[size].items():
                     self._record_fixed(answer, masks, where, truth)
                 self._note_sizes(size, where)
-            sounding = self.fold_of[every] >= 0
+            sounding = self._sounding[every]
             if sounding.any():
                 truth, where = drawn.some(sounding), every[sounding]
                 for answer, masks in self._masks[size].items():
@@ -204,7 +211,7 @@ class Context:
 
     def _recorded(self, rows: Ints) -> Iterator[tuple[NDArray[Any], Ints]]:
         """Yield what `record` writes to: arrays [..., N], and of which clips."""
-        sounding = rows[self.fold_of[rows] >= 0]
+        sounding = rows[self._sounding[rows]]
         for size, every in self._masks.items():
             others = sounding[~self._boxes[size].few[sounding]]
             yield self._counts[size], others
@@ -224,7 +231,7 @@ class Context:
         inside, double = self._counts[size]
         truth = self.sizes(size)
         found = {"ceiling": best_ciou(inside, double if self._unit > 1 else inside, protocol)}
-        sounding = self.fold_of >= 0
+        sounding = self._sounding
         for answer in PRIORS:
             intersection, false_positive = self._statistics[answer, protocol.name]
             values = ciou_of(intersection, truth[:, None], false_positive)
