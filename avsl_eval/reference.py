@@ -16,10 +16,11 @@ from avsl_eval.context import Context, ContextPart
 from avsl_eval.drawn import Drawer, DrawnTruths
 from avsl_eval.engine import TOGETHER
 from avsl_eval.protocol import Protocol
+from avsl_eval.tiles import tiles_along
 from avsl_eval.truth import Annotations
 
 KEPT_BYTES = 48 * 1024**2
-"""What the truth that is kept for a second set of maps takes at most: that of 7,700 clips at 224 x 224."""
+"""What the truth that is kept for a second set of maps takes at most: that of 8,000 clips at 224 x 224."""
 
 
 class Reference:
@@ -64,7 +65,7 @@ class Reference:
         self.testset: dict[str, Any] = {}
         self.draws = Draws(n - truth.n_silent)
         self._blocks: dict[int, dict[int, DrawnTruths]] = {}
-        words = sum(-((-size // 8) ** 2) for size in self.sizes) * drawn_layers(truth)
+        words = truth.unit * sum(tiles_along(size) ** 2 for size in self.sizes)  # a mask per level of g
         self._keeps = several and 8 * words * n <= KEPT_BYTES
         self.context.prepare()
         needed = [self.context.needs(self._rows(block)) for block in range(-(-n // TOGETHER))]
@@ -124,11 +125,6 @@ class Reference:
 
     def _rows(self, block: int) -> range:
         return range(block * TOGETHER, min((block + 1) * TOGETHER, len(self.truth.clips)))
-
-
-def drawn_layers(truth: Annotations) -> int:
-    """Return how many masks a clip's truth is drawn as."""
-    return 2 if truth.unit > 1 else 1
 
 
 def testset_of(truth: Annotations) -> dict[str, Any]:

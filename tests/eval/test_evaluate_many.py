@@ -11,6 +11,8 @@ from avsl_eval.annotations.build import Row, build
 from avsl_eval.bootstrap import Draws
 from avsl_eval.errors import EvalInputError
 from avsl_eval.evaluate import evaluate_all, evaluate_many
+from avsl_eval.protocol_table import PROTOCOLS
+from avsl_eval.reference import Reference
 from avsl_eval.result import Scores
 from avsl_eval.truth import Annotations
 
@@ -75,3 +77,13 @@ def test_draws_are_the_same_each_time(kept_bytes: int, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(np.concatenate(list(draws.blocks())), first)
     assert not draws.more()
+
+
+@pytest.mark.parametrize(("several", "room", "kept"), [(True, 0, True), (True, -1, False), (False, 0, False)])
+def test_drawn_truth_is_kept_for_further_sets_up_to_a_bound(
+    several: bool, room: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations = draw_truth(np.random.default_rng(0), 50)
+    monkeypatch.setattr("avsl_eval.reference.KEPT_BYTES", 50 * 28 * 28 * 8 + room)
+    reference = Reference(annotations, [PROTOCOLS["lvs"]], several)
+    assert (reference.draw(range(50)) is reference.draw(range(50))) == kept
