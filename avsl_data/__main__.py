@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from avsl_data import cli_audit, cli_download, cli_hub, cli_lists, cli_pairs, cli_shards
-from avsl_data.cli import EXIT_INPUT, PROGRAM, Parser
+from avsl_data.cli import EXIT_INPUT, PROGRAM, Parser, Version
 from avsl_data.errors import DataInputError, StopEverythingError
 from avsl_data.pace import duration_text, utc
-from avsl_data.version import own_version
 
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED: Final = (
@@ -88,7 +87,7 @@ def _when_to_go_on(error: StopEverythingError) -> str:
 
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="From published lists to verified Parquet shards and splits.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {own_version()}")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for group in (cli_lists, cli_audit, cli_download, cli_shards, cli_hub, cli_pairs):

@@ -21,6 +21,17 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(EXIT_INPUT)
 
 
+class Version(argparse.Action):
+    """Print the version, which is looked up only if it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the program and its version, and exit."""
+        from avsl_data.version import own_version
+
+        print(f"{parser.prog} {own_version()}")
+        parser.exit()
+
+
 Commands = argparse._SubParsersAction
 
 

@@ -21,7 +21,7 @@ from avsl_eval import (
     cli_score,
     cli_sources,
 )
-from avsl_eval.cli import PROGRAM
+from avsl_eval.cli import PROGRAM, Version
 from avsl_eval.errors import EvalInputError
 
 COMMANDS = (
@@ -77,16 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Version(argparse.Action):
-    """Print the version, which is looked up only if it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from avsl_eval.result import versions
-
-        print(f"{PROGRAM} {versions()['avsl-toolkit']}")
-        parser.exit()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -94,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"example: {PROGRAM} score --predictions maps.npz --annotations vggss.json --protocol ezvsl "
         "--out scores.json",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)

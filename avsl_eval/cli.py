@@ -6,11 +6,23 @@ A command is a function that takes the program's subparsers and adds its own; `a
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 
 PROGRAM = "avsl-eval"
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+class Version(argparse.Action):
+    """Print the version, which is looked up only if it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the program and its version, and exit."""
+        from avsl_eval.result import versions
+
+        sys.stdout.write(f"{parser.prog} {versions()['avsl-toolkit']}\n")
+        parser.exit()
 
 
 def add_command(

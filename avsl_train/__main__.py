@@ -7,9 +7,9 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from types import FrameType
 
+from avsl_eval.cli import Version
 from avsl_train.cli import PROGRAM
 from avsl_train.cli_fit import add_fit
 from avsl_train.cli_localize import add_localize
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('avsl-toolkit')}")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_resolve(commands)
     add_fit(commands)
