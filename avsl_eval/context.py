@@ -70,9 +70,10 @@ class Context:
         self._clips = annotations.clips
         self._boxes = {size: BoxCounts(self.drawer, size, sounding) for size in sizes}
         self._counts = {size: np.stack(boxes.pixels()) for size, boxes in self._boxes.items()}
-        few = np.logical_and.reduce([boxes.few for boxes in self._boxes.values()])
+        # Clips that cannot be counted by boxes; the same at every size.
+        self._others = sounding & ~np.logical_or.reduce([boxes.few for boxes in self._boxes.values()])
         is_adaptive = any(rule.threshold == "adaptive" for rule in protocols)
-        self._drawn = sounding if is_adaptive else sounding & ~few
+        self._drawn = sounding if is_adaptive else self._others
         self._statistics = {
             (answer, rule.name): np.zeros((2, n, max(1, len(rule.thresholds))))
             for answer in PRIORS
@@ -117,6 +118,8 @@ class Context:
         every = np.arange(len(self._clips))
         for size, boxes in self._boxes.items():
             rows = np.flatnonzero(boxes.few)
+            if not len(rows):  # a test set of masks
+                continue
             for answer, masks in self._masks[size].items():
                 map_of = np.maximum(self._map_of(masks, every), 0)
                 inside = np.empty((len(rows), masks.bits.shape[1]), np.int64)
@@ -139,16 +142,14 @@ class Context:
             Their ground truth by map size.
         """
         every = np.asarray(rows)
+        others, sounding = self._others[every], self._sounding[every]
         for size, drawn in truths.items():
-            few = self._boxes[size].few[every]
-            others = self._sounding[every] & ~few
             if others.any():
                 truth, where = drawn.some(others), every[others]
                 self._counts[size][:, where] = truth.n_inside, truth.n_double
                 for answer, masks in self._masks[size].items():
                     self._record_fixed(answer, masks, where, truth)
                 self._note_sizes(size, where)
-            sounding = self._sounding[every]
             if sounding.any():
                 truth, where = drawn.some(sounding), every[sounding]
                 for answer, masks in self._masks[size].items():
@@ -211,9 +212,8 @@ class Context:
 
     def _recorded(self, rows: Ints) -> Iterator[tuple[NDArray[Any], Ints]]:
         """Yield what `record` writes to: arrays [..., N], and of which clips."""
-        sounding = rows[self._sounding[rows]]
+        sounding, others = rows[self._sounding[rows]], rows[self._others[rows]]
         for size, every in self._masks.items():
-            others = sounding[~self._boxes[size].few[sounding]]
             yield self._counts[size], others
             for answer, masks in every.items():
                 yield from ((self._statistics[answer, name], others) for name in masks.columns)

@@ -275,10 +275,7 @@ def _evaluate_one(
                 del rules[key]
                 warnings.append(f"{key} is left out: {error}")
     warnings += [*negative_warnings(options.negatives), *sweep_warnings(list(rules.values()))]
-    same = list(rules.values())
-    run = Run(
-        maps, shared.reference(same), rules, optional, options, negative, warnings, shared.workers(same)
-    )
+    run = Run(maps, shared, rules, optional, options, negative, warnings)
     run.score(progress)
     return run.scores(name, absent, extra)
 

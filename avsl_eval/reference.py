@@ -64,7 +64,7 @@ class Reference:
         self.context = Context(truth, protocols, self.drawer)
         self.testset: dict[str, Any] = {}
         self.draws = Draws(n - truth.n_silent)
-        self._blocks: dict[int, dict[int, DrawnTruths]] = {}
+        self._blocks: dict[int | None, dict[int, DrawnTruths]] = {}
         words = truth.unit * sum(tiles_along(size) ** 2 for size in self.sizes)  # a mask per level of g
         self._keeps = several and 8 * words * n <= KEPT_BYTES
         self.context.prepare()
@@ -74,20 +74,18 @@ class Reference:
 
     def draw(self, rows: Sequence[int]) -> dict[int, DrawnTruths]:
         """Draw the truth of some clips at every map size."""
-        block, rest = divmod(rows[0], TOGETHER)
-        if rest or not np.array_equal(rows, self._rows(block)):
-            return {size: self.drawer.draw(rows, size) for size in self.sizes}
+        block = self._block(rows)
         if block in self._blocks:
             return self._blocks[block]
         drawn = {size: self.drawer.draw(rows, size) for size in self.sizes}
-        if self._keeps:
+        if self._keeps and block is not None:
             self._blocks[block] = drawn
         return drawn
 
     def is_new(self, rows: Sequence[int]) -> bool:
         """Say whether `record` is to be told of some clips: they are drawn together, and it was not yet."""
-        block = rows[0] // TOGETHER
-        return not self._known[block] and np.array_equal(rows, self._rows(block))
+        block = self._block(rows)
+        return block is not None and not self._known[block]
 
     def record(self, rows: Sequence[int], drawn: dict[int, DrawnTruths]) -> None:
         """Note what depends on the truth of clips that are drawn together."""
@@ -122,6 +120,11 @@ class Reference:
 
     def _describe(self) -> None:
         self.testset = testset_of(self.truth)
+
+    def _block(self, rows: Sequence[int]) -> int | None:
+        """Return the number of the clips that are drawn together; None of other clips."""
+        block = rows[0] // TOGETHER
+        return block if np.array_equal(rows, self._rows(block)) else None
 
     def _rows(self, block: int) -> range:
         return range(block * TOGETHER, min((block + 1) * TOGETHER, len(self.truth.clips)))

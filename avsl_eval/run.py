@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,11 @@ from avsl_eval.io import sha256_of
 from avsl_eval.options import Options, clips_of_subsets
 from avsl_eval.predictions import Predictions
 from avsl_eval.protocol import Protocol
-from avsl_eval.reference import Reference
 from avsl_eval.result import Evaluation, Scores
 from avsl_eval.scorer import Scorer, Task
 from avsl_eval.sections import Negatives, group_section
+from avsl_eval.shared import Shared
 from avsl_eval.summarise import Found, intervals
-
-if TYPE_CHECKING:
-    from avsl_eval.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +48,10 @@ class Run:
 
     Parameters
     ----------
-    maps, reference
-        What is scored, against what.
+    maps
+        What is scored.
+    shared
+        What it is scored against, and by which processes.
     rules
         Protocols by name.
     optional
@@ -63,40 +62,38 @@ class Run:
         Maps of negative audio.
     warnings
         What there is to say so far.
-    workers
-        Returns the processes that score, for a scorer to start them with; None for none but this one.
     """
 
     def __init__(
         self,
         maps: Predictions,
-        reference: Reference,
+        shared: Shared,
         rules: Mapping[str, Protocol],
         optional: set[str],
         options: Options,
         negatives: Negatives,
         warnings: Sequence[str],
-        workers: Callable[[Scorer], Workers] | None,
     ) -> None:
-        self.maps, self.reference, self.truth = maps, reference, reference.truth
-        self.rules, self.optional = dict(rules), optional
-        self.options, self.negatives, self.workers = options, negatives, workers
+        protocols = list(rules.values())
+        self.maps, self.shared, self.reference = maps, shared, shared.reference(protocols)
+        self.truth, self.rules, self.optional = self.reference.truth, dict(rules), optional
+        self.options, self.negatives = options, negatives
         self.warnings = list(warnings)
         self.seen = MapsSeen()
         self.row_of = {clip.clip_id: row for row, clip in enumerate(self.truth.clips)}
-        self.scorer = Scorer(reference, list(rules.values()))
+        self.scorer = Scorer(self.reference, protocols)
         self.engine = self.scorer.engine
-        self.context = reference.context
+        self.context = self.reference.context
         self.done = 0
 
     def score(self, progress: Progress | None = None) -> None:
         """Score every map, and the answers of the context on every clip."""
-        if self.workers is None:
+        workers = self.shared.workers(self.scorer)
+        if workers is None:
             for task in self.tasks():
                 self.scorer.score(task)
                 self.note(task.rows, progress)
         else:
-            workers = self.workers(self.scorer)
             for task in workers.run(self.tasks(), self.scorer, self.reference.more):
                 self.note(task.rows, progress)
         self.reference.finish()

@@ -50,13 +50,13 @@ class Scorer:
     def __init__(self, reference: Reference, protocols: Sequence[Protocol]) -> None:
         keep_freed_memory()
         self._n = len(reference.truth.clips)
-        self._reference, self._protocols = reference, protocols
+        self._reference, self.protocols = reference, tuple(protocols)
         self.engine = self._new_engine()
         self.segmentation = Segmentation(protocols, self._n)
         self._left_out: frozenset[str] = frozenset()
 
     def _new_engine(self) -> Engine:
-        engine = Engine(self._protocols, self._n)
+        engine = Engine(self.protocols, self._n)
         engine.truth = self._reference.sizes
         return engine
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from avsl_eval.scorer import Scorer
 from avsl_eval.truth import Annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from avsl_eval.workers import Workers
 
 
@@ -54,14 +51,12 @@ class Shared:
             self._references[rules] = Reference(self._truth, rules, self._several)
         return self._references[rules]
 
-    def workers(self, protocols: Sequence[Protocol]) -> Callable[[Scorer], Workers] | None:
-        """Return what starts workers for some rules, or finds them working; None for none."""
-        return None if self._n_workers == 1 else partial(self._started, tuple(protocols))
-
-    def _started(self, rules: tuple[Protocol, ...], scorer: Scorer) -> Workers:
-        if self._workers is None or rules != self._rules:
+    def workers(self, scorer: Scorer) -> Workers | None:
+        """Return the workers for a scorer's rules, started with it unless they are at work; None for none."""
+        if self._n_workers > 1 and (self._workers is None or scorer.protocols != self._rules):
             from avsl_eval.workers import Workers  # here, because most evaluations need none
 
             self._open.close()
-            self._workers, self._rules = self._open.enter_context(Workers(self._n_workers - 1, scorer)), rules
+            self._workers = self._open.enter_context(Workers(self._n_workers - 1, scorer))
+            self._rules = scorer.protocols
         return self._workers

@@ -28,11 +28,9 @@ from avsl_train.disk_cache import DiskCache
 from avsl_train.draws import key_of
 from avsl_train.errors import TrainInputError
 from avsl_train.excerpts import Heard, clip_samples, spans
-from avsl_train.frames import decoded_frame, squeezed
+from avsl_train.frames import decoded_frame
 from avsl_train.loading import Workers
 from avsl_train.shard_rows import MediaReader, read_rows
-
-__all__ = ["ClipSet", "Clips", "read_split", "squeezed"]
 
 Int16 = np.ndarray[Any, np.dtype[np.int16]]
 Request = tuple[Tensor, Heard | None]

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from avsl_train.config import ExperimentConfig, parse_config
-from avsl_train.data import Clips, squeezed
+from avsl_train.data import Clips
 from avsl_train.engine import choose_device
 from avsl_train.errors import TrainInputError
+from avsl_train.frames import squeezed
 from avsl_train.inputs import Int16
 from avsl_train.method_config import TwoModels
 from avsl_train.methods import HTF, METHODS

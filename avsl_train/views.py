@@ -173,11 +173,10 @@ class Viewer:
             self._frontends[name] = make_frontend(self.config, name).to(self.device)
         with torch.no_grad():
             frontend = self._frontends[name]
-            at_a_time = max(1, CACHED_SAMPLES // wave.shape[1])
-            if self.device.type != "cpu" or len(wave) <= at_a_time:
-                features: Tensor = frontend(wave)
-                return features.contiguous() if self.device.type == "cpu" else features
-            return _by_parts(frontend, wave, at_a_time)
+            if self.device.type == "cpu":
+                return _by_parts(frontend, wave, max(1, CACHED_SAMPLES // wave.shape[1]))
+            features: Tensor = frontend(wave)
+            return features
 
     def _view(self, image: Tensor, wave: Tensor, geometry: Geometry, frontend: FrontendName | None) -> View:
         name = frontend or self.config.frontend

@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from avsl_train.config import AugmentConfig, DataConfig
-from avsl_train.data import Clips, ClipSet, read_split, squeezed
+from avsl_train.data import Clips, ClipSet, read_split
 from avsl_train.draws import Draws
 from avsl_train.errors import TrainInputError
 from avsl_train.excerpts import excerpt_start
 from avsl_train.fit import read_training_clips
+from avsl_train.frames import squeezed
 from avsl_train.views import Viewer
 from tests.train.conftest import (
     BASE,
